@@ -1,0 +1,290 @@
+"""A sweep file (YAML) -> typed, validated settings.
+
+An error names the file, the key, the value received and what is allowed.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from duel.errors import UsageError
+from duel.families import FAMILIES
+
+IMAGE_SIZES = (16, 32, 64, 128, 256)
+PARTITIONS = ("generator_train", "detector_train", "validation", "league")
+Scalar = bool | int | float | str
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Range(_Strict):
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if not self.low <= self.high:
+            raise ValueError(f"low must not be above high, got low {self.low} and high {self.high}")
+        return self
+
+    def ends(self) -> list[Scalar]:
+        """Values that must be allowed for all others to be; the last shows a setting of whole numbers."""
+        return [self.low, self.high, self.low + 0.6180339887 * (self.high - self.low)]
+
+
+class Uniform(_Range):
+    """A number drawn evenly from [low, high]."""
+
+    type: Literal["uniform"]
+
+
+class LogUniform(_Range):
+    """A number whose logarithm is drawn evenly; both ends above 0."""
+
+    type: Literal["loguniform"]
+    low: float = Field(gt=0)
+
+
+class Int(_Strict):
+    """A whole number from low to high, both included, in steps; `log: true` draws its logarithm evenly."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    step: int = Field(1, ge=1)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.low > self.high:
+            raise ValueError(f"low must not be above high, got low {self.low} and high {self.high}")
+        if self.log and (self.step != 1 or self.low < 1):
+            raise ValueError("log: true needs step 1 and low of at least 1")
+        return self
+
+    def ends(self) -> list[Scalar]:
+        """Values that must be allowed for all others to be."""
+        return [self.low, self.high]
+
+
+class Choice(_Strict):
+    """One of a list of values."""
+
+    type: Literal["choice"]
+    values: list[Scalar] = Field(min_length=1)
+
+    def ends(self) -> list[Scalar]:
+        """Values that must be allowed for all others to be."""
+        return self.values
+
+
+class Fixed(_Strict):
+    """Always the same value; in a sweep file a bare value means this too."""
+
+    type: Literal["fixed"]
+    value: Scalar
+
+    def ends(self) -> list[Scalar]:
+        """Values that must be allowed for all others to be."""
+        return [self.value]
+
+
+def _bare_value_is_fixed(value: Any) -> Any:
+    return {"type": "fixed", "value": value} if isinstance(value, bool | int | float | str) else value
+
+
+Parameter = Annotated[
+    Annotated[Uniform | LogUniform | Int | Choice | Fixed, Field(discriminator="type")],
+    BeforeValidator(_bare_value_is_fixed),
+]
+Space = dict[str, Parameter]
+
+
+class Budget(_Strict):
+    """What one trial may spend, in images it trains on, and when ASHA may stop it (Li 2020)."""
+
+    max_images: int = Field(ge=1, description="a trial that reaches this enters the league")
+    grace_images: int = Field(ge=1, description="ASHA's grace period: no trial stops before")
+    reduction_factor: int = Field(3, ge=2, description="ASHA's eta: each rung keeps about the best 1/eta")
+    report_every: int = Field(ge=1, description="images between two measurements, which are also checkpoints")
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.grace_images > self.max_images:
+            raise ValueError(f"grace_images {self.grace_images} is above max_images {self.max_images}")
+        if self.max_images % self.report_every or self.grace_images % self.report_every:
+            raise ValueError(
+                f"max_images {self.max_images} and grace_images {self.grace_images} must be "
+                f"multiples of report_every {self.report_every}"
+            )
+        return self
+
+    def rungs(self) -> list[int]:
+        """Images at which ASHA compares trials: grace * eta^i, each the next report's, below the maximum."""
+        rungs, at = [], self.grace_images
+        while at < self.max_images:
+            rungs.append(at)
+            at = -(-at * self.reduction_factor // self.report_every) * self.report_every
+        return rungs
+
+
+class Resources(_Strict):
+    """What one trial reserves. `gpu` may be a fraction; where the cluster has no GPU it counts as 0."""
+
+    cpu: int = Field(1, ge=1)
+    gpu: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _gpu_fraction(self):
+        if self.gpu > 1 and self.gpu != int(self.gpu):
+            raise ValueError(f"gpu must be a fraction up to 1 or a whole number, got {self.gpu}")
+        return self
+
+
+class SideSweep(_Strict):
+    """How one side is searched: families with their search spaces, objective, budget, resources."""
+
+    objective: str
+    mode: Literal["min", "max"]
+    budget: Budget
+    resources: Resources = Resources()
+    max_concurrent: int = Field(
+        4, ge=1, description="trials at once, and how far the search runs ahead of results"
+    )
+    startup_trials: int = Field(6, ge=1, description="random trials before Optuna's TPE guides the search")
+    families: dict[str, Space] = Field(min_length=1)
+
+
+class GeneratorSweep(SideSweep):
+    """The generators' side: objective KID on validation reals."""
+
+    objective: Literal["kid"] = "kid"
+    mode: Literal["min"] = "min"
+
+
+class DetectorSweep(SideSweep):
+    """The detectors' side: objective AUC on validation reals and fakes."""
+
+    objective: Literal["auc"] = "auc"
+    mode: Literal["max"] = "max"
+
+
+class FaceCounts(_Strict):
+    """Real faces a partition; partitions never share a face or a duplicate of one.
+
+    A detector trains on as many fakes as reals, and a match has as many fakes as held-out reals.
+    """
+
+    generator_train: int = Field(ge=16)
+    detector_train: int = Field(ge=16)
+    validation: int = Field(ge=50)
+    league: int = Field(ge=16)
+
+    def sizes(self) -> dict[str, int]:
+        """Images a partition, in the order of PARTITIONS."""
+        return {name: getattr(self, name) for name in PARTITIONS}
+
+
+class Sweep(_Strict):
+    """A whole sweep file."""
+
+    image_size: Literal[16, 32, 64, 128, 256]
+    trials: int = Field(32, ge=2, description="default of --trials; half generators, half detectors")
+    faces: FaceCounts
+    generators: GeneratorSweep
+    detectors: DetectorSweep
+
+    def side(self, side: str) -> SideSweep:
+        """The settings of side 'generator' or 'detector'."""
+        return self.generators if side == "generator" else self.detectors
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read and check a sweep file; UsageError lists every fault in it."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--sweep {path}: can't be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        keys = ", ".join(Sweep.model_fields)
+        raise UsageError(f"{path}: must hold the keys {keys}; got {_short(raw)}")
+    return parse_sweep(raw, str(path))
+
+
+def parse_sweep(raw: dict, name: str) -> Sweep:
+    """Check settings read from the file `name`."""
+    try:
+        sweep = Sweep.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError("\n".join(f"{name}: {_fault(e, Sweep)}" for e in error.errors())) from None
+    faults = [
+        f"{name}: {fault}" for side in ("generator", "detector") for fault in _space_faults(sweep, side)
+    ]
+    if faults:
+        raise UsageError("\n".join(faults))
+    return sweep
+
+
+def _space_faults(sweep: Sweep, side: str):
+    """Faults of one side's search spaces: unknown families and settings, values a family does not allow."""
+    for family, space in sweep.side(side).families.items():
+        key = f"{side}s.families.{family}"
+        if family not in FAMILIES[side]:
+            yield f"{key}: no such {side} family; allowed are {', '.join(FAMILIES[side])}"
+            continue
+        allowed = FAMILIES[side][family].model_fields
+        for name, parameter in space.items():
+            if name not in allowed:
+                yield f"{key}.{name}: {family} has no such setting; allowed are {', '.join(allowed)}"
+                continue
+            for value in parameter.ends():
+                yield from _value_fault(f"{key}.{name}", FAMILIES[side][family], name, value)
+                if name == "batch_size" and isinstance(value, int) and value > sweep.side(side).budget.report_every:
+                    yield f"{key}.{name}: must not be above {side}s.budget.report_every, got {value}"
+
+
+def _value_fault(key: str, settings: type[BaseModel], name: str, value: Scalar):
+    try:
+        settings(**{name: value})
+    except ValidationError as error:
+        for fault in error.errors():
+            yield f"{key}: {fault['msg'].lower()}, got {_short(value)}"
+
+
+def _fault(error: Any, model: type[BaseModel]) -> str:
+    key = ".".join(
+        str(part) for part in error["loc"] if part not in ("uniform", "loguniform", "int", "choice", "fixed")
+    )
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key; allowed here are {', '.join(_allowed_keys(error['loc'][:-1], model))}"
+    message = error["msg"].removeprefix("Value error, ")
+    got = "" if error["type"] == "missing" else f", got {_short(error['input'])}"
+    return f"{key or 'file'}: {message[0].lower() + message[1:]}{got}"
+
+
+def _allowed_keys(loc: tuple, model: type[BaseModel]) -> list[str]:
+    kinds = {
+        c.model_fields["type"].annotation.__args__[0]: c for c in (Uniform, LogUniform, Int, Choice, Fixed)
+    }
+    for part in loc:
+        if part in kinds and part in loc[-1:]:
+            return list(kinds[part].model_fields)
+        field = model.model_fields.get(str(part))
+        if (
+            field is not None
+            and isinstance(field.annotation, type)
+            and issubclass(field.annotation, BaseModel)
+        ):
+            model = field.annotation
+    return list(model.model_fields)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

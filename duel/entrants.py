@@ -1,0 +1,65 @@
+"""From ended trials to entrants: their models, metrics, sheets of fakes and animations in the run's folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from duel.checkpoint import save_model
+from duel.errors import DuelError
+from duel.families import family_settings
+from duel.models import build
+from duel.report.images import animation, sheet
+from duel.store import Store
+from duel.sweep import Outcome, read_state
+
+SHEET_COLUMNS = 8
+
+
+def save_entrants(
+    outcomes: list[Outcome], objective_name: str, image_size: int, storage: str, folder: Path
+) -> None:
+    """Write models/NAME/ for every finished trial, and fakes/NAME.png and .gif for generators; then drop its state.
+
+    Nothing is written again for an entrant whose model is already there.
+    """
+    store = Store(storage)
+    for outcome in outcomes:
+        if outcome.status == "finished" and not (folder / "models" / outcome.name / "config.json").exists():
+            _save_entrant(outcome, objective_name, image_size, store, folder)
+    for outcome in outcomes:
+        store.remove(f"trials/{outcome.name}")
+
+
+def _save_entrant(outcome: Outcome, objective_name: str, image_size: int, store: Store, folder: Path) -> None:
+    state = read_state(store, outcome.name)
+    if state is None or state.get("weights") is None:
+        raise DuelError(f"{store.root}: the weights of finished trial {outcome.name} are missing")
+    settings = family_settings(outcome.side, outcome.family, outcome.settings)
+    model = build(outcome.side, outcome.family, image_size, settings)
+    model.load_state_dict(state["weights"])
+    if state["frames"]:
+        _save_pictures(outcome.name, state["frames"], folder / "fakes")
+    metrics: dict[str, Any] = {"objective_name": objective_name, "objective": outcome.objective,
+                               "history": outcome.history}  # fmt: skip
+    if "sparring" in state:
+        metrics["sparring"] = state["sparring"]
+    save_model(
+        folder / "models" / outcome.name, outcome.side, outcome.family, image_size, settings, model, metrics
+    )
+
+
+def _save_pictures(name: str, frames: list[torch.Tensor], folder: Path) -> None:
+    """frames: the same noise through training, uint8 [64, 3, S, S] each; the last one is the sheet."""
+    images = [frame.numpy() for frame in frames]
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet(images[-1], SHEET_COLUMNS, folder / f"{name}.png")
+    animation(images, SHEET_COLUMNS, folder / f"{name}.gif")
+
+
+def sparring_of(folder: Path, detectors: list[str]) -> dict[str, list[str]]:
+    """Detector -> generators whose fakes it trained on, from the saved models."""
+    return {
+        d: json.loads((folder / "models" / d / "metrics.json").read_text())["sparring"] for d in detectors
+    }

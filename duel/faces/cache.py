@@ -1,0 +1,160 @@
+"""The cache of decoded faces: one folder a source and setting, complete or not there at all.
+
+<cache>/<key>/images.npy    uint8 [N, 3, S, S]
+<cache>/<key>/groups.npy    int64 [N]
+<cache>/<key>/manifest.json
+
+An entry is written beside its place and renamed into it, so two processes never see each other's half;
+an entry whose pixels no longer match its fingerprint is rebuilt.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from duel.errors import DuelError, UsageError
+from duel.faces.manifest import Manifest
+
+_STALE_AFTER = 86_400  # seconds; a temporary folder this old belongs to no running process
+_BLOCK = 64 << 20
+
+
+def cache_key(settings: dict[str, Any]) -> str:
+    """Name of the entry for settings (JSON-able): 32 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def read_entry(folder: Path) -> tuple[np.ndarray, np.ndarray, Manifest] | None:
+    """Return (images, read-only and mapped from the file; groups; manifest), or None when any is amiss."""
+    try:
+        manifest = Manifest.from_dict(json.loads((folder / "manifest.json").read_text("utf-8")))
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        groups = np.load(folder / "groups.npy", allow_pickle=False)
+    except Exception:  # missing, cut off, or not what it says it is: numpy and json have many errors for it
+        return None
+    size = manifest.image_size
+    whole = images.dtype == np.uint8 and images.shape == (manifest.used, 3, size, size)
+    whole = whole and groups.dtype == np.int64 and groups.shape == (manifest.used,)
+    return (images, groups, manifest) if whole and fingerprint(images) == manifest.fingerprint else None
+
+
+def fingerprint(images: np.ndarray) -> str:
+    """SHA-256 (hex) of the array's bytes."""
+    flat = images.reshape(-1)
+    digest = hashlib.sha256()
+    for start in range(0, len(flat), _BLOCK):
+        digest.update(np.ascontiguousarray(flat[start : start + _BLOCK]))
+    return digest.hexdigest()
+
+
+@contextmanager
+def new_entry(cache_dir: Path, key: str, bytes_needed: int) -> Iterator[Path]:
+    """A temporary folder that becomes the entry `key` when the block ends, and is removed when it fails.
+
+    Raises UsageError when the cache folder cannot be made or written, DuelError when the disk is full.
+    """
+    temporary = _temporary_folder(cache_dir, key)
+    try:
+        _require_space(cache_dir, bytes_needed)
+        yield temporary
+        _publish(temporary, cache_dir / key)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _disk_full(cache_dir, bytes_needed) from None
+        raise DuelError(f"the cache of faces in {cache_dir} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary_folder(cache_dir: Path, key: str) -> Path:
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        for old in cache_dir.glob(".tmp-*"):  # left by a process that was killed
+            if time.time() - old.stat().st_mtime > _STALE_AFTER:
+                shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=f".tmp-{key[:8]}-", dir=cache_dir))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DuelError(f"the disk that holds the cache of faces, {cache_dir}, is full") from None
+        reason = error.strerror or error
+        raise UsageError(f"the cache folder for faces, {cache_dir}, cannot be written: {reason}") from None
+
+
+def _require_space(cache_dir: Path, bytes_needed: int) -> None:
+    if shutil.disk_usage(cache_dir).free < bytes_needed:
+        raise _disk_full(cache_dir, bytes_needed)
+
+
+def _disk_full(cache_dir: Path, bytes_needed: int) -> DuelError:
+    free = shutil.disk_usage(cache_dir).free
+    return DuelError(f"the cache of faces in {cache_dir} needs {bytes_needed:,} bytes, but {free:,} are free")
+
+
+def _publish(temporary: Path, place: Path) -> None:
+    """Rename into place. Whoever was there first stays if whole; what is broken there goes."""
+    for _ in range(3):
+        try:
+            os.rename(temporary, place)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        if read_entry(place) is not None:
+            return
+        broken = tempfile.mkdtemp(prefix=".tmp-broken-", dir=place.parent)
+        try:  # by rename, so that no other process meets a half-removed entry
+            os.rename(place, Path(broken) / "entry")
+        except FileNotFoundError:  # another process was quicker
+            pass
+        shutil.rmtree(broken, ignore_errors=True)
+    raise DuelError(f"the cache of faces cannot replace {place}; remove it and try again")
+
+
+def write_images(path: Path, faces: Iterable[np.ndarray], image_size: int) -> str:
+    """Write uint8 [3, S, S] faces as they come to an .npy file; return the fingerprint of the array.
+
+    Plain sequential writing: on a full disk it raises OSError, where a writable memory map would kill
+    the process (SIGBUS).
+    """
+    digest, count = hashlib.sha256(), 0
+    with path.open("wb") as file:
+        _write_header(file, 0, image_size)
+        start = file.tell()
+        for face in faces:
+            data = np.ascontiguousarray(face, dtype=np.uint8)
+            file.write(data.data)
+            digest.update(data)
+            count += 1
+        file.seek(0)
+        _write_header(file, count, image_size)
+        if file.tell() != start:
+            raise DuelError(f"{path}: the header of the array outgrew its place ({count} images)")
+    return digest.hexdigest()
+
+
+def _write_header(file: BinaryIO, count: int, image_size: int) -> None:
+    """numpy pads the header so that the first axis may grow in place."""
+    shape = (count, 3, image_size, image_size)
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def write_rest(folder: Path, groups: np.ndarray, manifest: Manifest) -> None:
+    """Complete an entry whose images.npy is written."""
+    np.save(folder / "groups.npy", groups)
+    (folder / "manifest.json").write_text(json.dumps(manifest.as_dict(), indent=1), "utf-8")
+
+
+def renamed(manifest: Manifest, source: str) -> Manifest:
+    """The manifest with the source as it is named now."""
+    return replace(manifest, source=source)

@@ -1,0 +1,122 @@
+"""One image file's bytes -> one square uint8 face, the same road for every format.
+
+Steps: first frame, RGB, centre crop to a square, one antialiased resize, upright by EXIF.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
+
+# Any change to this file that changes a pixel needs a new number: it is part of the cache's key.
+DECODER_VERSION = 1
+FILTER = Image.Resampling.LANCZOS
+MINIMUM_SIDE = 16  # pixels of the shorter side; below that there is no face to see
+MAXIMUM_PIXELS = 100_000_000  # a decompression bomb, not a photograph
+MAXIMUM_BYTES = 200_000_000
+
+# Formats are named because Pillow would otherwise also hand files to Ghostscript (EPS) and the like.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO")
+EXTENSIONS = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k"
+    " .tga .ico .heic .heif".split()  # HEIC is listed so that it is reported as skipped, not passed over
+)
+
+# EXIF tag 0x0112 -> what brings the picture upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnusableImage(Exception):
+    """An image that cannot become a face; the message says why."""
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Mute Pillow's warnings about odd files: what cannot be used is listed in the manifest instead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def decode_face(data: bytes, image_size: int) -> np.ndarray:
+    """Decode an image file to uint8 [3, image_size, image_size], RGB.
+
+    JPEGs are decoded at 1/2, 1/4 or 1/8 when that still leaves twice the wanted side (Pillow's draft
+    mode): photographs from phones come several times faster, and the resize still antialiases.
+
+    Raises UnusableImage, and nothing else, for whatever is wrong with the bytes.
+    """
+    if not data:
+        raise UnusableImage("the file is empty (0 bytes)")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return _to_face(image, image_size)
+    except UnusableImage:
+        raise
+    except Image.UnidentifiedImageError:
+        raise UnusableImage("not an image that Pillow can read") from None
+    except Image.DecompressionBombError:
+        raise UnusableImage(f"more than {MAXIMUM_PIXELS:,} pixels") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on broken files
+        raise UnusableImage(f"broken image: {str(error)[:120] or type(error).__name__}") from None
+
+
+def _to_face(image: Image.Image, image_size: int) -> np.ndarray:
+    width, height = image.size
+    if min(width, height) < MINIMUM_SIDE:
+        raise UnusableImage(f"{width}x{height} pixels; the shorter side must have at least {MINIMUM_SIDE}")
+    if width * height > MAXIMUM_PIXELS:
+        raise UnusableImage(f"{width}x{height} is more than {MAXIMUM_PIXELS:,} pixels")
+    turn = _UPRIGHT.get(_orientation(image))
+    image.draft("RGB", _draft_size(width, height, 2 * image_size))
+    rgb = _to_rgb(image)
+    side = min(rgb.size)
+    left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
+    face = rgb.resize((image_size, image_size), FILTER, box=(left, top, left + side, top + side))
+    if turn is not None:  # after the resize: a centred square turns onto itself, and a small one turns fast
+        face = face.transpose(turn)
+    return np.asarray(face, dtype=np.uint8).transpose(2, 0, 1)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # a broken EXIF block does not make the picture unusable
+        return 1
+
+
+def _draft_size(width: int, height: int, side: int) -> tuple[int, int]:
+    scale = max(1.0, min(width, height) / side)
+    return max(1, int(width / scale)), max(1, int(height / scale))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any of Pillow's modes -> RGB. Transparent pictures are laid on white, the page they were cut out for."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _deep_grey(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _deep_grey(image: Image.Image) -> Image.Image:
+    """16-bit grey keeps its scale; 32-bit and float pictures have none, so their own range becomes 0..255."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode.startswith("I") and low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    scaled = (values - low) / max(high - low, 1e-12) * 255.0
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))

@@ -1,0 +1,206 @@
+"""From the name of a source to the array of its faces, by way of the cache."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import __version__ as pillow_version
+
+from duel.errors import UsageError
+from duel.faces.cache import cache_key, new_entry, read_entry, write_images, write_rest
+from duel.faces.decode import DECODER_VERSION, FILTER, MINIMUM_SIDE, UnusableImage, decode_face, quiet_pillow
+from duel.faces.drawn import DRAWING_VERSION, draw_indexed
+from duel.faces.duplicates import GROUPING_VERSION, find_groups
+from duel.faces.manifest import Manifest
+from duel.faces.parallel import in_order
+from duel.faces.sources import Read, Source, open_source
+
+DRAWN = "drawn"
+MINIMUM_FACES = 200  # distinct faces; with fewer there is nothing to learn, nor enough to split four ways
+IMAGE_SIZES = (16, 32, 64, 128, 256)
+
+Progress = Callable[[int, int], None]
+Decoded = np.ndarray | UnusableImage
+
+
+@dataclass(frozen=True)
+class Faces:
+    """A set of faces, ready for training."""
+
+    images: np.ndarray  # uint8 [N, 3, S, S], RGB; read-only, mapped from the cache
+    groups: np.ndarray  # int64 [N]; exact and near duplicates share a number
+    manifest: Manifest
+
+
+def check_source(source: str) -> None:
+    """Raise UsageError when `source` is missing, unreadable, of an unknown kind or without images. Quick."""
+    if source != DRAWN:
+        open_source(source).check()
+
+
+def load_faces(
+    source: str,
+    image_size: int,
+    wanted: int,
+    seed: int,
+    cache_dir: Path,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+) -> Faces:
+    """Load up to `wanted` faces of `image_size` pixels, decoded once and then kept in `cache_dir`.
+
+    source: 'drawn' (exactly `wanted` drawn faces), a folder, a .zip, a .tar or a .parquet file. Of a
+    source with more images than wanted a sample is used, the same for the same seed; unreadable images
+    are listed in the manifest and replaced by others while there are any.
+    on_progress: called as on_progress(images done, images in all) while decoding.
+
+    Raises UsageError for a source that cannot be read or has fewer than MINIMUM_FACES distinct faces
+    (or than wanted, when that is less), DuelError when the disk is full.
+    """
+    if image_size not in IMAGE_SIZES:
+        raise UsageError(f"image_size is {image_size!r}; allowed: {', '.join(map(str, IMAGE_SIZES))}")
+    if wanted < 1:
+        raise UsageError(f"the number of faces wanted is {wanted!r}; it must be at least 1")
+    with quiet_pillow():
+        if source == DRAWN:
+            return _load_drawn(image_size, wanted, seed, Path(cache_dir), workers, on_progress)
+        return _load_real(source, image_size, wanted, seed, Path(cache_dir), workers, on_progress)
+
+
+def _load_drawn(
+    size: int, wanted: int, seed: int, cache_dir: Path, workers: int | None, on_progress: Progress | None
+) -> Faces:
+    settings = {"drawn": DRAWING_VERSION, "grouping": GROUPING_VERSION, "size": size, "wanted": wanted}
+    key = cache_key({**settings, "seed": seed})
+    kept = read_entry(cache_dir / key)
+    if kept:
+        return Faces(*kept)
+
+    def faces() -> Iterator[np.ndarray]:
+        def draw(indices: list[int]) -> list[np.ndarray]:
+            return list(draw_indexed(np.array(indices), size, seed))
+
+        for done, face in enumerate(in_order(draw, range(wanted), 64, workers), 1):
+            yield face
+            _report(on_progress, done, wanted)
+
+    blank = Manifest(DRAWN, "drawn", wanted, wanted, 0, [], 0, "", size)
+    return _build(cache_dir, key, faces(), blank, [], wanted, workers)
+
+
+def _load_real(
+    name: str, size: int, wanted: int, seed: int, cache_dir: Path, workers: int | None, on_progress: Progress | None
+) -> Faces:
+    source = open_source(name)
+    whole, sample = _keys(source, size, wanted, seed)
+    for key in (whole, sample):
+        kept = read_entry(cache_dir / key)
+        if kept and (key == sample or kept[2].found <= wanted):
+            return Faces(kept[0], kept[1], replace(kept[2], source=name))
+    found = len(source.names)
+    source_needed = min(found, wanted)
+    skipped: list[dict[str, str]] = []
+    faces = _decode(source, size, wanted, seed, workers, skipped, on_progress)
+    blank = Manifest(name, source.kind, found, 0, source.ignored, [], 0, "", size)
+    if found == 0:
+        source.check()  # names what there is instead
+    return _build(cache_dir, whole if found <= wanted else sample, faces, blank, skipped, source_needed, workers)
+
+
+def _keys(source: Source, size: int, wanted: int, seed: int) -> tuple[str, str]:
+    """The cache's keys for the whole source and for a sample of it; found out without listing an archive."""
+    settings: dict[str, Any] = {
+        "source": [source.kind, source.identity()],
+        "size": size,
+        "filter": int(FILTER),
+        "least": MINIMUM_SIDE,
+        "versions": [DECODER_VERSION, GROUPING_VERSION, pillow_version],
+    }
+    return cache_key(settings), cache_key({**settings, "wanted": wanted, "seed": seed})
+
+
+def _decode(
+    source: Source,
+    size: int,
+    wanted: int,
+    seed: int,
+    workers: int | None,
+    skipped: list[dict[str, str]],
+    on_progress: Progress | None,
+) -> Iterator[np.ndarray]:
+    """Yield decoded faces until there are `wanted` or the source is exhausted; fill `skipped`."""
+    names = source.names
+    order = np.arange(len(names))
+    if len(names) > wanted:
+        order = np.random.default_rng(seed).permutation(order)
+    total, used, taken = min(len(names), wanted), 0, 0
+
+    def work(items: list[tuple[int, Read]]) -> list[tuple[int, Decoded]]:
+        return [(index, _attempt(read, size)) for index, read in items]
+
+    while used < wanted and taken < len(order):
+        # Sorted, so that an archive is read from front to back. Later rounds replace what was skipped.
+        batch = np.sort(order[taken : taken + wanted - used]).tolist()
+        taken += len(batch)
+        for index, face in in_order(work, source.read(batch), 32, workers):
+            if isinstance(face, UnusableImage):
+                skipped.append({"name": names[index], "reason": str(face)})
+            else:
+                used += 1
+                yield face
+            _report(on_progress, min(used + len(skipped), total), total)
+
+
+def _attempt(read: Read, size: int) -> Decoded:
+    try:
+        return decode_face(read(), size)
+    except UnusableImage as error:
+        return error
+    except Exception as error:  # reading: permissions, a broken zip member, a file that has just gone
+        return UnusableImage(f"cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def _build(
+    cache_dir: Path,
+    key: str,
+    faces: Iterator[np.ndarray],
+    manifest: Manifest,
+    skipped: list[dict[str, str]],
+    most: int,
+    workers: int | None,
+) -> Faces:
+    """Write the faces and all that is known about them to the cache, and read them back."""
+    size = manifest.image_size
+    needed = most * (3 * size * size + 8) + 100_000
+    with new_entry(cache_dir, key, needed) as folder:
+        print_ = write_images(folder / "images.npy", faces, size)
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        groups = find_groups(images, workers)
+        distinct = int(groups.max()) + 1 if len(groups) else 0
+        manifest = replace(
+            manifest, used=len(images), skipped=skipped, duplicates=len(images) - distinct, fingerprint=print_
+        )
+        _require_enough(manifest, distinct, min(MINIMUM_FACES, most if manifest.kind == DRAWN else MINIMUM_FACES))
+        write_rest(folder, groups, manifest)
+    kept = read_entry(cache_dir / key)
+    assert kept is not None, "the cache entry was written a moment ago"
+    return Faces(kept[0], kept[1], manifest)
+
+
+def _require_enough(manifest: Manifest, distinct: int, least: int) -> None:
+    if distinct >= least:
+        return
+    some = "; ".join(f"{item['name']}: {item['reason']}" for item in manifest.skipped[:5])
+    more = f" (and {len(manifest.skipped) - 5} more)" if len(manifest.skipped) > 5 else ""
+    raise UsageError(
+        f"--faces {manifest.source!r}: {distinct} usable distinct faces, but at least {least} are needed "
+        f"({manifest.found} images found, {manifest.duplicates} duplicates, {len(manifest.skipped)} skipped"
+        + (f": {some}{more})" if some else ")")
+    )
+
+
+def _report(on_progress: Progress | None, done: int, total: int) -> None:
+    if on_progress and (done % 64 == 0 or done == total):
+        on_progress(done, total)

@@ -1,0 +1,185 @@
+"""The command line, `python -m duel.league`, and the order of the stages.
+
+faces -> yardsticks -> generator trials -> fakes -> detector trials -> fakes -> matches -> leaderboard -> report
+"""
+
+import platform
+import sys
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from duel import __version__
+from duel.config import Sweep, load_sweep, parse_sweep
+from duel.errors import DuelError, UsageError
+from duel.rundir import RunFolder, now
+
+SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def league(
+    trials: Annotated[int | None, typer.Option(help="Trials in all: half generators, half detectors. Default: the sweep's own number.", min=2)] = None,
+    sweep: Annotated[Path, typer.Option(help="Sweep file: search spaces, budgets, image size, faces a partition.")] = SWEEPS / "mission.yaml",
+    faces: Annotated[str, typer.Option(help="Real faces: a folder of images, a .zip or .tar of images, a .parquet file with an image column, or 'drawn' for faces that duel draws itself.")] = "drawn",
+    out: Annotated[Path, typer.Option(help="Folder of the runs; this one goes to OUT/NAME.")] = Path("reports"),
+    name: Annotated[str | None, typer.Option(help="Name of the run. Default: the sweep's name and the time.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, settings and faces: same match table on the same machine.", min=0)] = 0,
+    resume: Annotated[str | None, typer.Option(metavar="NAME", help="Go on with the run OUT/NAME that was interrupted; nothing finished is done again.")] = None,
+    storage: Annotated[str | None, typer.Option(metavar="URI", help="Where trials keep their state: a folder that all nodes share, or a URI such as s3://bucket/duel. Default: the run's folder.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join, e.g. auto or HOST:6379. Default: RAY_ADDRESS, else Ray is started here with all that the machine has.")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(help="Trials of a side at once, at most. Default: the sweep's.", min=1)] = None,
+    cpus_per_trial: Annotated[int | None, typer.Option(help="CPU cores a trial reserves and uses. Default: the sweep's.", min=1)] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs a trial reserves; a fraction lets trials share one, 0 means CPU only. Default: the sweep's.", min=0)] = None,
+    max_failures: Annotated[int, typer.Option(help="How often a trial whose worker died starts again from its last report.", min=0)] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan with estimated time and memory, and end.")] = False,
+) -> None:  # fmt: skip
+    """Run a league: generators of faces against detectors of fakes.
+
+    Trains both sides' trials, plays every generator against every detector and writes the leaderboard to
+    OUT/NAME: index.html, leaderboard.csv, matches.csv, trials.csv, models/, fakes/. The last line printed is
+    the report's path. Exit codes: 0 done, 1 failed, 2 wrong usage, settings or input.
+
+    \b
+    A first try, about ten minutes on two CPU cores:
+        python -m duel.league --sweep sweeps/quick.yaml
+    The mission, on GPUs:
+        python -m duel.league --trials 32 --faces FOLDER
+    """
+    given = {key: value for key, value in {
+        "trials": trials, "name": name, "max-concurrent": max_concurrent, "cpus-per-trial": cpus_per_trial,
+        "gpus-per-trial": gpus_per_trial, "storage": storage,
+    }.items() if value is not None}  # fmt: skip
+    if resume is not None:
+        _refuse_with_resume(given)
+        if dry_run:
+            raise UsageError("--dry-run: a plan is for a new run; leave out --resume")
+        print(_resume(out, resume, address, max_failures))
+        return
+    settings = _override(load_sweep(sweep), max_concurrent, cpus_per_trial, gpus_per_trial)
+    trials = trials or settings.trials
+    check_faces(faces)
+    if dry_run:
+        print(dry(settings, trials, faces, address))
+        return
+    name = _run_name(name, sweep)
+    data = _new_run(name, settings, trials, seed, faces, storage or str((out / name).absolute()))
+    print(_start(out / name, data, address, max_failures))
+
+
+def check_faces(source: str) -> None:
+    """See duel.faces.check_source. Imported late, so that --help and usage errors come at once."""
+    from duel.faces import check_source
+
+    check_source(source)
+
+
+def dry(settings: Sweep, trials: int, faces: str, address: str | None) -> str:
+    """The plan's text; joins a cluster only to see what it has."""
+    from duel.forecast import forecast
+
+    return forecast(settings, trials, faces, address).text
+
+
+def _start(folder: Path, data: dict[str, Any], address: str | None, max_failures: int) -> Path:
+    run = RunFolder.create(folder, data)
+    return play(run, address, max_failures)
+
+
+def _resume(out: Path, name: str, address: str | None, max_failures: int) -> Path:
+    run = RunFolder.open(out / name)
+    if run.data["status"] == "complete":
+        err.print(f"run {name} is complete already")
+        return out / name / "index.html"
+    check_faces(run.data["faces"]["source"])
+    return play(run, address, max_failures)
+
+
+def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
+    """Every stage in order; the path of the report."""
+    from duel.cluster import connect, disconnect
+    from duel.forecast import warn_if_long
+    from duel.progress import Progress
+    from duel.stages import League
+
+    with Progress() as progress:
+        progress.note(f"run {run.path.name} in {run.path}")
+        try:
+            cluster = connect(address)
+            run.update(hardware=cluster.hardware())
+            run_league = League(run, cluster, progress, max_failures)
+            run_league.check_storage()
+            warn_if_long(run_league.sweep, run.data["trials_requested"], cluster, progress)
+            run_league.load_faces()
+            run_league.measure_yardsticks()
+            run_league.run_side("generator")
+            run_league.run_side("detector")
+            run_league.play_matches()
+            run_league.rate()
+            return run_league.finish()
+        finally:
+            disconnect()
+
+
+def _refuse_with_resume(given: dict[str, Any]) -> None:
+    if given:
+        raise UsageError(
+            f"--resume goes on with the run's own settings; leave out {', '.join(f'--{k}' for k in given)}"
+        )
+
+
+def _override(sweep: Sweep, concurrent: int | None, cpus: int | None, gpus: float | None) -> Sweep:
+    """The sweep with what the command line says about resources, checked again."""
+    raw = sweep.model_dump()
+    for side in ("generators", "detectors"):
+        raw[side]["max_concurrent"] = concurrent or raw[side]["max_concurrent"]
+        raw[side]["resources"]["cpu"] = cpus or raw[side]["resources"]["cpu"]
+        raw[side]["resources"]["gpu"] = raw[side]["resources"]["gpu"] if gpus is None else gpus
+    return parse_sweep(raw, "command line")
+
+
+def _run_name(name: str | None, sweep: Path) -> str:
+    chosen = name if name is not None else f"{sweep.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    if not chosen or chosen.startswith((".", "-")) or not all(c.isalnum() or c in "._-" for c in chosen):
+        raise UsageError(f"--name {chosen!r}: use letters, digits, '.', '_' and '-', a letter or digit first")
+    return chosen
+
+
+def _new_run(name: str, settings: Sweep, trials: int, seed: int, faces: str, storage: str) -> dict[str, Any]:
+    """What run.json holds when a run begins."""
+    from duel.metrics import FEATURE_NETWORK
+
+    packages = {package: version(package) for package in ("torch", "torchvision", "ray", "optuna")}
+    return {
+        "name": name, "status": "running", "created": now(), "duel_version": __version__,
+        "command": ["python", "-m", "duel.league", *sys.argv[1:]], "seed": seed, "settings": settings.model_dump(),
+        "trials_requested": trials, "storage": storage, "faces": {"source": faces}, "hardware": {},
+        "versions": {"python": platform.python_version(), **packages, "duel": __version__},
+        "feature_network": FEATURE_NETWORK, "yardsticks": {}, "stages": [], "notes": [],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run the command; turn duel's errors into one message and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except DuelError as error:
+        err.print(f"error: {error}", style=None, markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("interrupted; what is finished is kept: go on with --resume NAME")
+        sys.exit(1)
+    except OSError as error:
+        err.print(f"error: {error.filename or ''}: {error.strerror or error}", markup=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

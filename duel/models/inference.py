@@ -1,0 +1,45 @@
+"""Networks at work: noise to fakes, images to P(fake). Both deterministic on one machine."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from duel.device import autocast, to_bytes, to_network
+
+
+def make_noise(count: int, latent: int, seed: int) -> Tensor:
+    """float32 [count, latent], standard normal, drawn on the CPU so that every device gets the same noise."""
+    return torch.randn(count, latent, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.inference_mode()
+def render(generator: nn.Module, noise: Tensor, device: torch.device, batch: int = 256) -> np.ndarray:
+    """What `generator` (in eval mode, on `device`) makes of noise [N, latent]: uint8 [N, 3, S, S]."""
+    parts = []
+    for part in noise.split(batch):
+        with autocast(device):
+            parts.append(to_bytes(generator(part.to(device))).contiguous())
+    return torch.cat(parts).cpu().numpy()  # one wait for the device, at the end
+
+
+def make_fakes(
+    generator: nn.Module, count: int, seed: int, device: torch.device, batch: int = 256
+) -> np.ndarray:
+    """`count` fresh fakes of `generator` (in eval mode, on `device`): uint8 [count, 3, S, S].
+
+    The noise depends on `seed` and `count` alone, not on `batch` or `device`.
+    """
+    latent: int = generator.latent  # type: ignore[assignment]
+    return render(generator, make_noise(count, latent, seed), device, batch)
+
+
+@torch.inference_mode()
+def predict(detector: nn.Module, images: np.ndarray, device: torch.device, batch: int = 256) -> np.ndarray:
+    """P(fake) of uint8 images [N, 3, S, S], by `detector` (in eval mode, on `device`): float32 [N]."""
+    parts = []
+    for start in range(0, len(images), batch):
+        part = torch.from_numpy(np.array(images[start : start + batch])).to(device, non_blocking=True)
+        with autocast(device):
+            logits = detector(to_network(part))
+        parts.append(torch.sigmoid(logits.float()))
+    return torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.float32)

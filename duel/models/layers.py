@@ -1,0 +1,60 @@
+"""Pieces that several families share."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from duel.device import full_precision
+
+
+def stages_down_to(smallest: int, image_size: int) -> int:
+    """How many halvings lead from `image_size` to `smallest` (both powers of two)."""
+    return int(math.log2(image_size // smallest))
+
+
+class NearestUpsample(nn.Module):
+    """Nearest-neighbour enlargement by 2, then a 3x3 convolution (Odena 2016), in one transposed convolution.
+
+    Doubling the pixels is itself a convolution with a 2x2 box, so the two steps together are a stride-2
+    transposed convolution whose 4x4 kernel is the 3x3 kernel spread by that box: the same numbers with
+    4 instead of 9 multiplications an output pixel, and every output pixel overlapped alike.
+
+    [N, in_channels, S, S] -> [N, out_channels, 2S, 2S].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(in_channels, out_channels, 3, 3))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Feature maps of twice the side."""
+        wide = F.pad(self.weight, (1, 1, 1, 1))
+        kernel = wide[..., :-1, :-1] + wide[..., 1:, :-1] + wide[..., :-1, 1:] + wide[..., 1:, 1:]
+        return F.conv_transpose2d(x, kernel, stride=2, padding=1)
+
+
+class _FullPrecision(nn.Module):
+    """Runs a parametrisation outside autocast: the power iteration's dot products need float32."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with full_precision(weight.device):
+            return self.inner(weight)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+
+def spectral(layer: nn.Module) -> nn.Module:
+    """`layer` with its weight divided by its largest singular value (Miyato 2018), also under autocast."""
+    spectral_norm(layer)
+    steps: nn.ModuleList = layer.parametrizations.weight  # type: ignore[assignment, union-attr]
+    steps[0] = _FullPrecision(steps[0])
+    return layer

@@ -1,0 +1,211 @@
+"""What a run will do and about how long it takes here: counts from the settings, speeds measured on the spot."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from duel.config import Choice, Fixed, Int, LogUniform, Sweep
+from duel.device import pick_device
+from duel.families import Settings, family_settings
+from duel.metrics import feature_network, features
+from duel.models import build, build_discriminator
+from duel.progress import span
+from duel.train.detector import DetectorTrainer, predict
+from duel.train.generator import GeneratorTrainer, make_fakes
+
+MANY_HOURS = 3 * 3600.0
+SAMPLE = 32  # images a measured step on a CPU: enough to be typical, few enough to take about a second
+START_SECONDS = 20.0  # Ray's start and a worker's first import of torch, measured on 2 cores
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Images a second of one trial or task by itself, on what it reserves."""
+
+    generator_training: float
+    detector_training: float
+    making_fakes: float
+    detecting: float
+    features: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run in numbers. Seconds and bytes are estimates."""
+
+    generators: int
+    detectors: int
+    matches: int
+    faces: int
+    images_trained: int
+    images_judged: int
+    stage_seconds: dict[str, float]
+    object_store_bytes: int
+    state_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """All stages together."""
+        return sum(self.stage_seconds.values())
+
+
+def make_plan(sweep: Sweep, trials: int, speeds: Speeds, parallel: dict[str, int]) -> Plan:
+    """parallel: how many trials of each side ('generator', 'detector') run at once here."""
+    generators, detectors = trials - trials // 2, trials // 2
+    sizes = sweep.faces.sizes()
+    pairs = generators * detectors
+    made = generators * (sizes["detector_train"] + sizes["league"]) + sizes["validation"]
+    judged = detectors * sizes["league"] * (1 + generators)
+    return Plan(
+        generators=generators,
+        detectors=detectors,
+        matches=pairs,
+        faces=sum(sizes.values()),
+        images_trained=generators * sweep.generators.budget.max_images
+        + detectors * sweep.detectors.budget.max_images,
+        images_judged=judged,
+        stage_seconds={
+            "start": START_SECONDS,
+            "generator trials": _sweep_seconds(sweep, "generator", generators, speeds, parallel["generator"]),
+            "detector trials": _sweep_seconds(sweep, "detector", detectors, speeds, parallel["detector"]),
+            "fakes": made / speeds.making_fakes / parallel["detector"],
+            "matches": judged / speeds.detecting / parallel["detector"],
+        },
+        object_store_bytes=3 * sweep.image_size**2 * (sum(sizes.values()) + made),
+        state_bytes=_state_bytes(sweep),
+    )
+
+
+def _sweep_seconds(sweep: Sweep, side: str, count: int, speeds: Speeds, parallel: int) -> float:
+    """All trials at full budget: ASHA can only make it less."""
+    budget, checks = sweep.side(side).budget, sweep.faces.validation
+    reports = budget.max_images // budget.report_every
+    if side == "generator":
+        one = budget.max_images / speeds.generator_training
+        one += reports * checks * (1 / speeds.features + 1 / speeds.making_fakes)
+    else:
+        one = budget.max_images / speeds.detector_training + reports * 2 * checks / speeds.detecting
+    rounds = -(-count // min(parallel, sweep.side(side).max_concurrent))
+    return one * rounds
+
+
+def measure_speeds(sweep: Sweep, threads: dict[str, int]) -> Speeds:
+    """Run a few steps of each side's families on random images and take the median family's speed.
+
+    threads: CPU cores a trial of each side reserves. Takes a few seconds.
+    """
+    device, size = pick_device(), sweep.image_size
+    before = torch.get_num_threads()
+    images = np.random.default_rng(0).integers(0, 256, (4 * SAMPLE, 3, size, size), dtype=np.uint8)
+    try:
+        torch.set_num_threads(threads["generator"])
+        made = [_measure_generator(f, s, images, device) for f, s in _middles(sweep, "generator")]
+        network = feature_network(device=device)
+        scored = _rate(lambda: features(network, images, device), len(images))
+        torch.set_num_threads(threads["detector"])
+        judged = [_measure_detector(f, s, images, device) for f, s in _middles(sweep, "detector")]
+    finally:
+        torch.set_num_threads(before)
+    middle = [statistics.median(column) for column in (*zip(*made, strict=True), *zip(*judged, strict=True))]
+    return Speeds(middle[0], middle[2], middle[1], middle[3], scored)
+
+
+def _measure_generator(
+    family: str, settings: Settings, images: np.ndarray, device: torch.device
+) -> tuple[float, float]:
+    step = _step_size(settings, device)
+    trainer = GeneratorTrainer(family, settings.model_copy(update={"batch_size": step}), images, lambda fakes: 0.0,
+                               image_size=images.shape[-1], device=device, seed=0, eval_fakes=1)  # fmt: skip
+    training = _training_rate(trainer, step)
+    return training, _rate(lambda: make_fakes(trainer.generator, len(images), 0, device), len(images))
+
+
+def _measure_detector(
+    family: str, settings: Settings, images: np.ndarray, device: torch.device
+) -> tuple[float, float]:
+    step = _step_size(settings, device)
+    few = images[:8]
+    trainer = DetectorTrainer(family, settings.model_copy(update={"batch_size": step}), images, images, few, few,
+                              image_size=images.shape[-1], device=device, seed=0)  # fmt: skip
+    training = _training_rate(trainer, step)
+    return training, _rate(lambda: predict(trainer.detector, images, device), len(images))
+
+
+def _step_size(settings: Settings, device: torch.device) -> int:
+    batch: int = getattr(settings, "batch_size")  # noqa: B009 - every family has it, the base class does not
+    return batch if device.type == "cuda" else min(batch, SAMPLE)
+
+
+def _training_rate(trainer: Any, step: int) -> float:
+    """Images a second of the second and third step; the first one warms up."""
+    seconds = [report["seconds"] for report in trainer.run(3 * step, step)]
+    return 2 * step / max(seconds[-1] - seconds[0], 1e-9)
+
+
+def _rate(work: Any, images: int) -> float:
+    work()
+    begin = time.perf_counter()
+    work()
+    return images / max(time.perf_counter() - begin, 1e-9)
+
+
+def _middles(sweep: Sweep, side: str) -> list[tuple[str, Settings]]:
+    """Each family with the middle of every search range."""
+    families = sweep.side(side).families
+    return [
+        (f, family_settings(side, f, {k: _middle(p) for k, p in space.items()}))
+        for f, space in families.items()
+    ]
+
+
+def _middle(parameter: Any) -> Any:
+    match parameter:
+        case Fixed():
+            return parameter.value
+        case Choice():
+            return parameter.values[len(parameter.values) // 2]
+        case Int():
+            return parameter.low + (parameter.high - parameter.low) // (2 * parameter.step) * parameter.step
+        case LogUniform():
+            return (parameter.low * parameter.high) ** 0.5
+        case _:
+            return (parameter.low + parameter.high) / 2
+
+
+def describe_plan(plan: Plan, sweep: Sweep, source: str, where: str, parallel: dict[str, int]) -> str:
+    """The plan as a person reads it, ending with the estimate."""
+    gib = 2**30
+    sizes = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in sweep.faces.sizes().items())
+    lines = [
+        f"faces    {plan.faces:,} of {sweep.image_size}x{sweep.image_size} from {source} ({sizes})",
+        f"trials   {plan.generators} generators ({', '.join(sweep.generators.families)}) "
+        f"of up to {sweep.generators.budget.max_images:,} images, {parallel['generator']} at once; "
+        f"{plan.detectors} detectors ({', '.join(sweep.detectors.families)}) "
+        f"of up to {sweep.detectors.budget.max_images:,} images, {parallel['detector']} at once",
+        f"images   {plan.images_trained:,} trained on, {plan.images_judged:,} judged",
+        f"matches  up to {plan.matches} of {sweep.faces.league:,} fakes + {sweep.faces.league:,} held-out reals",
+        f"memory   {plan.object_store_bytes / gib:.1f} GiB of images in Ray's object store, "
+        f"{plan.state_bytes / 2**20:,.0f} MiB of weights and optimiser state a generator trial",
+        f"machine  {where}",
+        "time     " + ", ".join(f"{name} {span(s)}" for name, s in plan.stage_seconds.items()),
+        f"         about {span(plan.seconds)} in all, if no trial is stopped early",
+    ]
+    return "\n".join(lines)
+
+
+def _state_bytes(sweep: Sweep) -> int:
+    """Both networks' weights, two Adam moments each, and the generator's average: the largest family's."""
+    sizes = []
+    for family, settings in _middles(sweep, "generator"):
+        generator = _parameters(build("generator", family, sweep.image_size, settings))
+        discriminator = _parameters(build_discriminator(family, sweep.image_size, settings))
+        sizes.append(4 * (4 * generator + 3 * discriminator))
+    return max(sizes)
+
+
+def _parameters(network: torch.nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())

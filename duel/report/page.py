@@ -1,0 +1,142 @@
+"""The run's files -> index.html: one file that needs nothing beside it and no network."""
+
+import base64
+import hashlib
+import json
+import os
+import shlex
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from duel.report import story, tables
+from duel.report.charts import charts
+from duel.report.run_files import RunFiles, read_run
+
+LINKED = {
+    "leaderboard.csv": "both leaderboards",
+    "matches.csv": "every match",
+    "trials.csv": "every trial with its settings",
+    "run.json": "settings, versions, hardware, times",
+}
+PICTURE_TYPES = {".png": "image/png", ".gif": "image/gif"}
+
+
+class Album(NamedTuple):
+    """A generator's pictures as data: URIs ("" where there is none)."""
+
+    name: str
+    line: str
+    sheet: str
+    animation: str
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write run_dir/index.html from the files in run_dir, finished run or not; returns its path.
+
+    Only run.json must exist; whatever else is missing is left out, and the page says that the run goes on.
+    Raises DuelError when run.json is missing or a file is broken; OSError when the page can't be written.
+    """
+    page = render(read_run(run_dir))
+    target = run_dir / "index.html"
+    partial = run_dir / f".index.html.{os.getpid()}.part"
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def render(run: RunFiles) -> str:
+    """The page's HTML."""
+    environment = Environment(
+        loader=PackageLoader("duel.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = _asset("page.js")
+    return environment.get_template("page.html").render(
+        style=Markup(_asset("page.css")),
+        script=Markup(script),
+        # Only this very script may run, so that one that slipped in through a name could not.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **_content(run),
+    )
+
+
+def _content(run: RunFiles) -> dict[str, Any]:
+    return {
+        "info": run.info,
+        "complete": run.complete,
+        "headline": story.headline(run),
+        "findings": story.findings(run),
+        "facts": story.facts(run),
+        "boards": {side: tables.board(run, side) for side in story.TEAMS},
+        "matrix": tables.matrix(run),
+        "reals": _data_uri(run.picture("reals.png")),
+        "albums": [_album(run, name) for name in run.names("generator")],
+        "charts": {
+            side: [chart._replace(svg=Markup(chart.svg)) for chart in charts(run, side)]
+            for side in story.TEAMS
+        },
+        "failures": tables.failures(run),
+        "stages": [
+            (str(stage.get("name", "")), tables.seconds_in_words(stage.get("seconds")))
+            for stage in run.info.get("stages") or []
+        ],
+        "sections": _sections(run.info),
+        "command": shlex.join(str(word) for word in run.info.get("command") or []),
+        "settings": json.dumps(run.info.get("settings") or {}, indent=2, ensure_ascii=False),
+        "links": [(name, what) for name, what in LINKED.items() if (run.root / name).is_file()],
+    }
+
+
+def _album(run: RunFiles, name: str) -> Album:
+    entrant = run.board[run.board["name"] == name].iloc[0]
+    line = f"rank {entrant['rank']:.0f} · KID {tables.decimal(float(entrant['objective']), 3)}"
+    if entrant["played"]:
+        line += f" · got past {entrant['wins']:.0f} of {entrant['played']:.0f} detectors"
+    return Album(name, line, _data_uri(run.picture(f"{name}.png")), _data_uri(run.picture(f"{name}.gif")))
+
+
+def _sections(info: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """run.json's small tables as (heading, (key, value) pairs)."""
+    faces = dict(info.get("faces") or {})
+    partitions = faces.pop("partitions", None) or {}
+    groups = (
+        ("Faces", faces),
+        ("Partitions", partitions),
+        ("Hardware", info.get("hardware") or {}),
+        ("Versions", info.get("versions") or {}),
+    )
+    return [
+        (title, [(k.replace("_", " "), _plain(v)) for k, v in group.items()])
+        for title, group in groups
+        if group
+    ]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if value is None:
+        return "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _data_uri(path: Path | None) -> str:
+    if path is None:
+        return ""
+    return f"data:{PICTURE_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _asset(name: str) -> str:
+    return resources.files("duel.report").joinpath("assets", name).read_text(encoding="utf-8")

@@ -1,0 +1,118 @@
+"""The folder of one run: run.json, the stages done, and the lock that keeps a second driver out."""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from duel.errors import DuelError, UsageError
+from duel.store import write_atomically
+
+
+class RunFolder:
+    """One run's files. Every change of `data` reaches run.json at once, complete or not at all."""
+
+    def __init__(self, path: Path, data: dict[str, Any]):
+        self.path, self.data = path, data
+        self._lock = _lock(path)
+
+    @classmethod
+    def create(cls, path: Path, data: dict[str, Any]) -> "RunFolder":
+        """A new run. UsageError where the folder is taken or can't be made."""
+        if (path / "run.json").exists():
+            raise UsageError(f"--name {path.name}: {path} holds a run already; take it up with --resume {path.name}, "
+                             "or choose another name")  # fmt: skip
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            run = cls(path, data)
+            run.save()
+        except OSError as error:
+            raise UsageError(f"--out {path.parent}: can't write a run there: {error.strerror}") from None
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An earlier run. UsageError where there is none."""
+        try:
+            data = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            known = ", ".join(sorted(p.parent.name for p in path.parent.glob("*/run.json"))) or "none"
+            raise UsageError(f"--resume {path.name}: no run.json in {path}; runs there: {known}") from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--resume {path.name}: {path / 'run.json'} can't be read: {error}") from None
+        return cls(path, data)
+
+    def save(self) -> None:
+        """Write run.json."""
+        write_atomically(self.path / "run.json", json.dumps(self.data, indent=1).encode())
+
+    def update(self, **values: Any) -> None:
+        """Set values and write run.json."""
+        self.data.update(values)
+        self.save()
+
+    def note(self, text: str) -> None:
+        """Keep a remark for the report, once."""
+        if text not in self.data["notes"]:
+            self.data["notes"].append(text)
+            self.save()
+
+    def done(self, stage: str) -> bool:
+        """Whether a stage has ended, in this session or an earlier one."""
+        return any(s["name"] == stage and s["finished"] for s in self.data["stages"])
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; it counts as done only when its body ends without an error."""
+        entry = next((s for s in self.data["stages"] if s["name"] == name), None)
+        if entry is None:
+            entry = {"name": name, "seconds": 0.0, "started": now(), "finished": False}
+            self.data["stages"].append(entry)
+        begin = time.monotonic()
+        try:
+            yield
+            entry["finished"] = True
+        finally:
+            entry["seconds"] = round(entry["seconds"] + time.monotonic() - begin, 2)
+            self.save()
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write a CSV file of the run."""
+        write_atomically(self.path / name, table.to_csv(index=False).encode())
+
+    def read_table(self, name: str) -> pd.DataFrame:
+        """Read a CSV file of the run; empty fields of text columns are empty strings."""
+        table = pd.read_csv(self.path / name)
+        for column in table.columns:
+            if column in ("reason", "feature_network"):
+                table[column] = table[column].fillna("").astype(str)
+        return table
+
+
+def now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _lock(path: Path):
+    handle = open(path / ".lock", "w")  # noqa: SIM115 - held for as long as the run lives
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise UsageError(f"{path}: another process is working on this run; wait for it or stop it") from None
+    return handle
+
+
+def check_same_faces(run: RunFolder, fingerprint: str) -> None:
+    """A resumed run must see the faces it began with. DuelError if not."""
+    before = run.data["faces"].get("fingerprint")
+    if before not in (None, fingerprint):
+        raise DuelError(f"--faces {run.data['faces']['source']}: the images have changed since run "
+                        f"{run.path.name} began (fingerprint {before}, now {fingerprint}); start a new run")  # fmt: skip

@@ -1,0 +1,192 @@
+"""What each stage of a run does: from the files of the stage before it to its own files."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+
+from duel.cluster import Cluster
+from duel.config import PARTITIONS, parse_sweep
+from duel.entrants import SHEET_COLUMNS, save_entrants, sparring_of
+from duel.errors import DuelError, UsageError
+from duel.faces import load_faces, split_faces
+from duel.matches import fakes_of, play
+from duel.metrics import FEATURE_NETWORK
+from duel.progress import Progress
+from duel.ratings import leaderboard
+from duel.report.page import write_report
+from duel.report.images import sheet
+from duel.rundir import RunFolder, check_same_faces
+from duel.seeds import derive
+from duel.store import Store, write_array
+from duel.sweep import Job, run_sweep
+from duel.sweep.run import trial_row
+from duel.sweep.yardsticks import measure_yardsticks
+
+
+def faces_cache() -> Path:
+    """Where decoded faces are kept between runs: $DUEL_CACHE, else duel in the user's cache folder."""
+    if "DUEL_CACHE" in os.environ:
+        return Path(os.environ["DUEL_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duel"
+
+
+class League:
+    """One run of the league. A stage that is done does nothing again; one that was cut off goes on."""
+
+    def __init__(self, run: RunFolder, cluster: Cluster, progress: Progress, max_failures: int):
+        self.run, self.cluster, self.progress, self.max_failures = run, cluster, progress, max_failures
+        self.sweep = parse_sweep(run.data["settings"], str(run.path / "run.json"))
+        self.seed, self.storage = run.data["seed"], run.data["storage"]
+        self.work = run.path / "work"
+
+    def load_faces(self) -> None:
+        """Real faces -> one array, ordered by partition, in Ray's object store."""
+        run, sizes = self.run, self.sweep.faces.sizes()
+        self.progress.stage("faces", sum(sizes.values()), "faces")
+        with run.stage("faces"):
+            faces = load_faces(
+                run.data["faces"]["source"], self.sweep.image_size, sum(sizes.values()), self.seed, faces_cache(),
+                on_progress=lambda done, total: self.progress.advance(done),
+            )  # fmt: skip
+            check_same_faces(run, faces.manifest.fingerprint)
+            parts = split_faces(faces.groups, sizes, derive(self.seed, "split"))
+            self._describe_faces(faces.manifest.as_dict(), sizes, parts)
+            self.reals = ray.put(faces.images[np.concatenate([parts[name] for name in PARTITIONS])])
+        ends = np.cumsum([0, *(len(parts[name]) for name in PARTITIONS)]).tolist()
+        self.spans = dict(zip(PARTITIONS, zip(ends[:-1], ends[1:], strict=True), strict=True))
+        start = self.spans["validation"][0]
+        run.path.joinpath("fakes").mkdir(exist_ok=True)
+        sheet(
+            ray.get(self.reals)[start : start + SHEET_COLUMNS**2],
+            SHEET_COLUMNS,
+            run.path / "fakes" / "reals.png",
+        )
+
+    def _describe_faces(
+        self, manifest: dict[str, Any], asked: dict[str, int], parts: dict[str, np.ndarray]
+    ) -> None:
+        got = {name: len(parts[name]) for name in PARTITIONS}
+        factor = sum(got.values()) / sum(asked.values())
+        shrunk = round(factor, 4) if got != asked else None
+        skipped = manifest["skipped"]
+        self.run.update(faces={**manifest, "partitions": got, "shrunk": shrunk})
+        if shrunk is not None:
+            self._note(f"the source has fewer faces than the sweep asks for: all partitions shrink to {factor:.1%} "
+                       f"({', '.join(f'{name} {n:,}' for name, n in got.items())})")  # fmt: skip
+        if skipped:
+            names = "; ".join(f"{item['name']} ({item['reason']})" for item in skipped[:5])
+            self._note(
+                f"{len(skipped):,} images skipped, all listed in run.json: {names}{'; ...' * (len(skipped) > 5)}"
+            )
+
+    def measure_yardsticks(self) -> None:
+        """KID of noise, of an untrained generator and of reals; the validation reals' features for all trials."""
+        path = self.work / "real_features.npy"
+        if not path.exists():
+            self.progress.stage("yardsticks", 0, "")
+            with self.run.stage("yardsticks"):
+                room = self.cluster.fit(self.sweep.generators.resources)
+                task = measure_yardsticks.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
+                features, yardsticks = ray.get(task.remote(
+                    self.reals, self.spans["validation"], self.run.data["settings"], self.seed, int(room["cpu"])
+                ))  # fmt: skip
+                self.run.update(yardsticks=yardsticks)
+                write_array(path, features)
+        self.real_features = ray.put(np.load(path))
+
+    def run_side(self, side: str) -> None:
+        """All trials of one side; its entrants end up in models/."""
+        settings, count = self.sweep.side(side), self._trials(side)
+        if self.run.done(f"{side}s"):
+            return
+        room = self.cluster.fit(settings.resources)
+        extra = self._sparring(room) if side == "detector" else {"real_features": self.real_features}
+        job = Job(side, settings, self.sweep.image_size, self.seed, self.storage, int(room["cpu"]),
+                  self.reals, self.spans, **extra)  # fmt: skip
+        self.progress.stage(f"{side} trials", count, "trials", settings.mode, settings.budget.max_images)
+        with self.run.stage(f"{side}s"):
+            outcomes = run_sweep(job, count, self.run.path, room, self.max_failures, self.progress)
+            self._write_trials(
+                pd.DataFrame([trial_row(o, settings.objective, FEATURE_NETWORK) for o in outcomes])
+            )
+            save_entrants(outcomes, settings.objective, self.sweep.image_size, self.storage, self.run.path)
+            for outcome in outcomes:
+                if outcome.status == "failed":
+                    self._note(f"{outcome.name} failed: {outcome.reason}")
+            if not any(outcome.status == "finished" for outcome in outcomes):
+                raise DuelError(f"no {side} trial of {count} reached its full budget, so there is no league; "
+                                f"the reasons are in {self.run.path / 'trials.csv'}")  # fmt: skip
+
+    def _trials(self, side: str) -> int:
+        """Half of the trials, the odd one to the generators."""
+        total = self.run.data["trials_requested"]
+        return total - total // 2 if side == "generator" else total // 2
+
+    def _sparring(self, room: dict[str, float]) -> dict[str, Any]:
+        """Fakes of all generators that finished: to train detectors on, and to validate them on."""
+        generators = self.entrants("generator")
+        train, validation = (
+            self.spans[name][1] - self.spans[name][0] for name in ("detector_train", "validation")
+        )
+        with self.run.stage("sparring fakes"):
+            share = -(-validation // len(generators))
+            sparring = fakes_of(generators, "sparring", train, self.seed, self.work, room, self.progress)
+            checks = fakes_of(generators, "validation", share, self.seed, self.work, room, self.progress)
+            mixed = np.concatenate([ray.get(ref) for ref in checks.values()])[:validation]
+        return {"sparring": sparring, "validation_fakes": ray.put(mixed)}
+
+    def _write_trials(self, rows: pd.DataFrame) -> None:
+        path = self.run.path / "trials.csv"
+        if path.exists():
+            before = self.run.read_table("trials.csv")
+            rows = pd.concat([before[~before["trial"].isin(rows["trial"])], rows], ignore_index=True)
+        self.run.write_table("trials.csv", rows)
+
+    def entrants(self, side: str) -> dict[str, Path]:
+        """Name -> model folder of the side's trials that finished, by name."""
+        trials = self.run.read_table("trials.csv")
+        chosen = trials[(trials["side"] == side) & trials["entrant"]]
+        return {name: self.run.path / "models" / name for name in sorted(chosen["trial"])}
+
+    def play_matches(self) -> None:
+        """League fakes, then every generator against every detector."""
+        if self.run.done("matches"):
+            return
+        generators, detectors = self.entrants("generator"), self.entrants("detector")
+        span = self.spans["league"]
+        room = self.cluster.fit(self.sweep.detectors.resources)
+        with self.run.stage("league fakes"):
+            fakes = fakes_of(
+                generators, "league", span[1] - span[0], self.seed, self.work, room, self.progress
+            )
+        with self.run.stage("matches"):
+            table = play(generators, detectors, fakes, self.reals, span, sparring_of(self.run.path, list(detectors)),
+                         self.work, room, self.progress)  # fmt: skip
+            self.run.write_table("matches.csv", table)
+
+    def rate(self) -> None:
+        """matches.csv + trials.csv -> leaderboard.csv."""
+        trials = self.run.read_table("trials.csv")
+        entrants = trials[trials["entrant"]].rename(columns={"trial": "name"})
+        self.run.write_table("leaderboard.csv", leaderboard(self.run.read_table("matches.csv"), entrants))
+
+    def finish(self) -> Path:
+        """Mark the run as complete and write its report."""
+        self.run.update(status="complete")
+        return write_report(self.run.path)
+
+    def _note(self, text: str) -> None:
+        self.progress.note(text)
+        self.run.note(text)
+
+    def check_storage(self) -> None:
+        """Trials on other nodes need a place that they can reach. UsageError where there is none."""
+        local = self.storage == str(self.run.path.absolute())
+        if local and self.cluster.nodes > 1:
+            raise UsageError(f"--storage: the cluster has {self.cluster.nodes} nodes, so trials need a place that all "
+                             "of them reach: a shared folder, or a URI such as s3://bucket/duel")  # fmt: skip
+        Store(self.storage)

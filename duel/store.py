@@ -1,0 +1,73 @@
+"""Where trials keep their state: a folder, or any URI that pyarrow opens (s3://, gs://, file://)."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow.fs
+
+from duel.errors import UsageError
+
+
+class Store:
+    """Whole files by relative name under one root; a write is complete or absent.
+
+    root: a path, or a URI with a scheme. UsageError for a URI that pyarrow can't open.
+    """
+
+    def __init__(self, root: str):
+        self.root = root
+        try:
+            if "://" in root:
+                self._fs, self._base = pyarrow.fs.FileSystem.from_uri(root)
+            else:
+                self._fs, self._base = pyarrow.fs.LocalFileSystem(), os.path.abspath(root)
+        except (pyarrow.ArrowInvalid, OSError, ValueError) as error:
+            raise UsageError(
+                f"--storage {root}: {error}; give a folder or a URI such as s3://bucket/folder"
+            ) from None
+        self._local = isinstance(self._fs, pyarrow.fs.LocalFileSystem)
+
+    def read(self, name: str) -> bytes | None:
+        """The file's bytes, or None where there is none."""
+        try:
+            with self._fs.open_input_stream(self._path(name)) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace the file at once: by rename in a folder; an object store's put is atomic as it is."""
+        path = self._path(name)
+        if self._local:
+            write_atomically(Path(path), data)
+            return
+        with self._fs.open_output_stream(path) as stream:
+            stream.write(data)
+
+    def remove(self, name: str) -> None:
+        """Delete a folder and all in it; nothing happens where it is missing."""
+        if self._fs.get_file_info(self._path(name)).type == pyarrow.fs.FileType.Directory:
+            self._fs.delete_dir(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._base.rstrip('/')}/{name}"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside `path`, then rename: a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as .npy, complete or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    write_atomically(path, buffer.getvalue())

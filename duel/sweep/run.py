@@ -1,0 +1,147 @@
+"""Run one side's sweep with Ray Tune, and say what became of every trial."""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from ray import tune
+from sqlalchemy import URL
+
+from duel.errors import DuelError
+from duel.progress import Watch
+from duel.store import Store
+from duel.sweep.search import WORST, Ledger, OrderedHalving, OrderedSearch, trial_name
+from duel.sweep.trial import DetectorTrial, GeneratorTrial, Job, read_state
+
+TRIALS = {"generator": GeneratorTrial, "detector": DetectorTrial}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one trial. status: finished (an entrant of the league), stopped (by ASHA) or failed."""
+
+    name: str
+    side: str
+    family: str
+    settings: dict[str, Any]
+    status: str
+    reason: str
+    objective: float
+    images: int
+    seconds: float
+    history: list[dict[str, Any]]
+
+
+class _Watcher(tune.Callback):
+    """Passes on to the progress view what Tune tells its callbacks."""
+
+    def __init__(self, watch: Watch):
+        self._watch = watch
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks, and a terminal view has locks that can't be
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        self._watch.trial_report(trial.config["name"], result["images"], result["objective"])
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._watch.trial_ended(trial.config["name"])
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._watch.trial_ended(trial.config["name"])
+
+
+def run_sweep(job: Job, count: int, folder: Path, resources: dict[str, float], max_failures: int,
+              watch: Watch) -> list[Outcome]:  # fmt: skip
+    """Run `count` trials of job.side and return their outcomes by trial number.
+
+    folder: the run's folder; the Optuna study is kept there in optuna.db, as study `generators` or `detectors`.
+    A sweep that was interrupted goes on: see duel.sweep.trial. resources: cpu and gpu that one trial reserves.
+    max_failures: how often a trial whose worker died is started again.
+    """
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(job.sweep.max_concurrent))
+    ledger = Ledger(job.sweep)
+    storage = optuna.storages.RDBStorage(
+        URL.create("sqlite", database=str(folder / "optuna.db")).render_as_string(),
+        engine_kwargs={"connect_args": {"timeout": 60}},
+    )
+    search = OrderedSearch(job.side, job.sweep, count, ledger, storage, job.seed)
+    trainable = tune.with_resources(tune.with_parameters(TRIALS[job.side], job=job), resources)
+    results = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=search, scheduler=OrderedHalving(ledger), num_samples=count, reuse_actors=True,
+            trial_name_creator=_name_of, trial_dirname_creator=_name_of,
+        ),
+        run_config=tune.RunConfig(
+            name=f"{job.side}s", storage_path=_tune_path(job.storage), verbose=0, callbacks=[_Watcher(watch)],
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            # Trials keep their own state: see duel.sweep.trial.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        ),
+    ).fit()  # fmt: skip
+    search.finish()
+    crashes = {r.config["number"]: str(r.error) for r in results if r.error is not None and r.config}
+    return _outcomes(job, ledger, storage, crashes)
+
+
+def _name_of(trial: Any) -> str:
+    return trial.config["name"]
+
+
+def _tune_path(storage: str) -> str:
+    return f"{storage}/tune" if "://" in storage else str(Path(storage, "tune").absolute())
+
+
+def _outcomes(
+    job: Job, ledger: Ledger, storage: optuna.storages.BaseStorage, crashes: dict[int, str]
+) -> list[Outcome]:
+    store = Store(job.storage)
+    study = optuna.load_study(study_name=f"{job.side}s", storage=storage)
+    outcomes = []
+    for fate, trial in zip(ledger.fates(), study.get_trials(deepcopy=False), strict=False):
+        chosen = trial.user_attrs["chosen"]
+        name = trial_name(job.side, trial.number, chosen["family"])
+        history = (read_state(store, name) or {"history": []})["history"]
+        outcomes.append(_outcome(job, name, chosen, history, fate, crashes.get(trial.number)))
+    return outcomes
+
+
+def _outcome(job: Job, name: str, chosen: dict, history: list[dict], fate: Any, crash: str | None) -> Outcome:
+    measured = [entry for entry in history if not entry["failed"]]
+    reason = next((entry["failed"] for entry in history if entry["failed"]), "")
+    if crash is not None and not reason:
+        reason = "worker died: " + " ".join(crash.split())[-300:]
+    if reason:
+        status, objective = "failed", WORST[job.sweep.mode]
+    elif fate == math.inf:
+        status, objective = "finished", history[-1]["objective"]
+    elif fate is not None:
+        status, objective = "stopped", next(e["objective"] for e in history if e["mark"] == fate)
+    else:
+        raise DuelError(f"trial {name} neither ended nor failed; --resume goes on with it")
+    last = measured[-1] if measured else {"images": 0, "seconds": 0.0}
+    return Outcome(name, job.side, chosen["family"], chosen["settings"], status, reason, float(objective),
+                   int(last["images"]), float(last["seconds"]), measured)  # fmt: skip
+
+
+def trial_row(outcome: Outcome, objective_name: str, feature_network: str) -> dict[str, Any]:
+    """The outcome as a row of trials.csv."""
+    return {
+        "trial": outcome.name,
+        "side": outcome.side,
+        "family": outcome.family,
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "objective_name": objective_name,
+        "objective": outcome.objective,
+        "images": outcome.images,
+        "seconds": round(outcome.seconds, 3),
+        "entrant": outcome.status == "finished",
+        "settings": json.dumps(outcome.settings, sort_keys=True),
+        "feature_network": feature_network if objective_name == "kid" else "",
+    }

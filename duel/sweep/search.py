@@ -1,0 +1,173 @@
+"""Optuna's search and ASHA inside Ray Tune, both taking trials in the order of their numbers."""
+
+import math
+from typing import Any
+
+import optuna
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from duel.config import Choice, Fixed, Int, LogUniform, SideSweep, Space
+from duel.seeds import derive
+from duel.sweep.halving import Trace, fates
+
+WORST = {"min": 1e6, "max": 0.0}  # what a failed trial counts as: finite, and no trial that works scores it
+
+
+def trial_name(side: str, number: int, family: str) -> str:
+    """The name that a trial, and later the entrant, has everywhere: g01-dcgan is the first generator trial."""
+    return f"{side[0]}{number + 1:02d}-{family}"
+
+
+class Ledger:
+    """What the searcher and the scheduler both know: the traces of all trials asked for so far."""
+
+    def __init__(self, side: SideSweep):
+        self.traces: list[Trace] = []
+        self._rungs, self._eta = side.budget.rungs(), side.budget.reduction_factor
+        self.mode = side.mode
+
+    def report(self, number: int, result: dict[str, Any]) -> None:
+        """Take a trial's measurement."""
+        self.traces[number].scores[result["mark"]] = result["objective"]
+        self.traces[number].ended |= bool(result["done"])
+
+    def fates(self) -> list[int | float | None]:
+        """See duel.sweep.halving.fates."""
+        return fates(self.traces, self._rungs, self._eta, self.mode)
+
+
+class OrderedSearch(OptunaSearch):
+    """OptunaSearch that is reproducible and can be taken up again at any point.
+
+    Trial k is sampled from the results of trials 0..k-max_concurrent, all of them and no others, with a seed of
+    its own; a trial that the study already holds keeps its settings. Trials stopped by ASHA reach Optuna as
+    PRUNED and failed ones with the worst score, so that neither misleads the sampler.
+    """
+
+    def __init__(
+        self,
+        side_name: str,
+        side: SideSweep,
+        count: int,
+        ledger: Ledger,
+        storage: optuna.storages.BaseStorage,
+        seed: int,
+    ):
+        self._side_name, self._side, self._count, self._ledger, self._root = (
+            side_name,
+            side,
+            count,
+            ledger,
+            seed,
+        )
+        self._numbers: dict[str, int] = {}
+        super().__init__(
+            space=self._sample, metric="objective", mode=side.mode, storage=storage, study_name=f"{side_name}s",
+            sampler=self._sampler_for(0),
+        )  # fmt: skip
+
+    def _sampler_for(self, number: int) -> optuna.samplers.BaseSampler:
+        return optuna.samplers.TPESampler(
+            seed=derive(self._root, "search", self._side_name, number) % 2**32,
+            n_startup_trials=self._side.startup_trials,
+        )
+
+    def _sample(self, trial: optuna.Trial) -> dict[str, Any]:
+        return sample(trial, self._side.families)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        number = len(self._numbers)
+        if number >= self._count or not self._settle(number - self._side.max_concurrent):
+            return None
+        trial = self._ask(number)
+        chosen = self._sample(trial)
+        config = {"number": number, "name": trial_name(self._side_name, number, chosen["family"]), **chosen}
+        if "chosen" not in trial.user_attrs:
+            trial.set_user_attr("chosen", chosen)
+        self._numbers[trial_id] = number
+        self._ledger.traces.append(Trace())
+        return config
+
+    def _ask(self, number: int) -> optuna.Trial:
+        """Trial `number` of the study: the one it holds from before a restart, else a new one."""
+        study = self._ot_study
+        known = study.get_trials(deepcopy=False)
+        if number < len(known):
+            return optuna.Trial(study, known[number]._trial_id)
+        study.sampler = self._sampler_for(number)
+        return study.ask()
+
+    def _settle(self, last: int) -> bool:
+        """Tell Optuna the results of trials 0..last; False while one of them is still open."""
+        known = self._ledger.fates()[: last + 1]
+        if None in known:
+            return False
+        trials = self._ot_study.get_trials(deepcopy=False)
+        for number, fate in enumerate(known):
+            if not trials[number].state.is_finished():
+                self._tell(trials[number]._trial_id, self._ledger.traces[number], fate)
+        return True
+
+    def _tell(self, optuna_id: int, trace: Trace, fate: int | float | None) -> None:
+        trial = optuna.Trial(self._ot_study, optuna_id)
+        mark = max(trace.scores, default=0) if fate == math.inf else int(fate)
+        score = trace.scores.get(mark, WORST[self._side.mode])
+        trial.report(score, mark)
+        stopped = fate != math.inf
+        state = optuna.trial.TrialState.PRUNED if stopped else optuna.trial.TrialState.COMPLETE
+        self._ot_study.tell(trial, None if stopped else score, state=state)
+
+    def finish(self) -> None:
+        """Tell Optuna what is still untold, at the end of the sweep."""
+        self._settle(len(self._numbers) - 1)
+
+    def on_trial_result(self, trial_id: str, result: dict) -> None:
+        """The scheduler keeps the ledger; Optuna hears of a trial when its fate is known."""
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        trace = self._ledger.traces[self._numbers[trial_id]]
+        trace.ended = True
+        if error:
+            trace.scores[max(trace.scores, default=0) + 1] = WORST[self._side.mode]
+
+
+class OrderedHalving(FIFOScheduler):
+    """Tells Ray Tune to stop the trials that `duel.sweep.halving` stops."""
+
+    def __init__(self, ledger: Ledger):
+        super().__init__()
+        self._ledger = ledger
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+        number = trial.config["number"]
+        self._ledger.report(number, result)
+        fate = self._ledger.fates()[number]
+        return TrialScheduler.STOP if fate not in (None, math.inf) else TrialScheduler.CONTINUE
+
+
+def sample(trial: optuna.Trial, families: dict[str, Space]) -> dict[str, Any]:
+    """Draw a family, then that family's settings (define by run): {"family": ..., "settings": {...}}."""
+    names = list(families)
+    family = trial.suggest_categorical("family", names) if len(names) > 1 else names[0]
+    space = families[family]
+    return {
+        "family": family,
+        "settings": {key: _draw(trial, f"{family}.{key}", p) for key, p in space.items()},
+    }
+
+
+def _draw(trial: optuna.Trial, name: str, parameter: Any) -> Any:
+    match parameter:
+        case Fixed():
+            return parameter.value
+        case Choice():
+            return trial.suggest_categorical(name, parameter.values)
+        case Int():
+            return trial.suggest_int(
+                name, parameter.low, parameter.high, step=parameter.step, log=parameter.log
+            )
+        case _:
+            return trial.suggest_float(
+                name, parameter.low, parameter.high, log=isinstance(parameter, LogUniform)
+            )

@@ -1,0 +1,137 @@
+"""Adversarial training of one generator: plain PyTorch, counted in images, exact over resumes."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from duel.device import autocast, place, to_network
+from duel.families import GeneratorSettings
+from duel.losses import discriminator_loss, generator_loss
+from duel.models import build, build_discriminator
+from duel.models.inference import make_fakes, make_noise, render
+from duel.train.augment import diff_augment
+from duel.train.loop import ImageFeed, Trainer, mix, seeded
+
+__all__ = ["GeneratorTrainer", "make_fakes"]
+
+EMA_RAMP = 0.1  # the average's half-life is never longer than this share of the images seen so far
+NORM_BATCHES, NORM_BATCH = 8, 128  # noise that sets the averaged generator's batch-norm statistics
+
+
+class GeneratorTrainer(Trainer):
+    """Trains a generator of `family` against its discriminator on `images`, uint8 [N, 3, S, S].
+
+    `scorer` gives a number (KID) for `eval_fakes` fakes, uint8; lower is better. Reports hold "kid",
+    "loss_discriminator" and "loss_generator". "images" counts the reals shown to the discriminator.
+    The generator that is scored, sampled and kept has the moving average of the weights (Karras 2018).
+    """
+
+    def __init__(
+        self,
+        family: str,
+        settings: GeneratorSettings,
+        images: np.ndarray,
+        scorer: Callable[[np.ndarray], float],
+        *,
+        image_size: int,
+        device: torch.device,
+        seed: int,
+        fixed_noise_count: int = 64,
+        eval_fakes: int = 1000,
+    ) -> None:
+        super().__init__(batch_size=settings.batch_size, device=device, seed=seed)
+        self.settings = settings
+        self._feed = ImageFeed(images, mix(seed, 1), device)
+        self._scorer = scorer
+        self._eval_fakes = eval_fakes
+        self._fixed_noise = make_noise(fixed_noise_count, settings.latent, mix(seed, 2))
+        with seeded(device, seed, 3):
+            self._live = place(build("generator", family, image_size, settings), device)
+            self._judge = place(build_discriminator(family, image_size, settings), device)
+        self._averaged = copy.deepcopy(self._live).requires_grad_(False)
+        self._averaged_at = -1  # the image count at which its batch norm was last set
+        betas = (settings.beta1, settings.beta2)
+        adam = torch.optim.Adam
+        self._live_adam = adam(self._live.parameters(), settings.lr_generator, betas, fused=True)
+        self._judge_adam = adam(self._judge.parameters(), settings.lr_discriminator, betas, fused=True)
+        self.parts = {
+            "generator": self._live,
+            "averaged": self._averaged,
+            "discriminator": self._judge,
+            "generator_adam": self._live_adam,
+            "discriminator_adam": self._judge_adam,
+        }
+
+    @property
+    def generator(self) -> nn.Module:
+        """The averaged generator, in eval mode; training on changes it."""
+        if self._averaged_at != self.images:
+            self._set_batch_norm()
+            self._averaged_at = self.images
+        return self._averaged.eval()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to `state`."""
+        super().load_state_dict(state)
+        self._averaged_at = -1
+
+    def sample(self, noise: Tensor) -> np.ndarray:
+        """Fakes of noise [N, latent]: uint8 [N, 3, S, S]."""
+        return render(self.generator, noise, self.device)
+
+    def frame(self) -> np.ndarray:
+        """The fakes of the same `fixed_noise_count` noise vectors each time: one picture of an animation."""
+        return self.sample(self._fixed_noise)
+
+    def _step(self) -> dict[str, Tensor]:
+        reals = to_network(self._feed.batch(self.images, self.batch_size))
+        noise = torch.randn(self.batch_size, self.settings.latent, device=self.device)
+        with autocast(self.device):
+            fakes = self._live(noise)
+
+        # discriminator: tell this batch's reals from this batch's fakes
+        real_logits, fake_logits = self._judge_logits(reals), self._judge_logits(fakes.detach())
+        loss_discriminator = discriminator_loss(self.settings.objective, real_logits, fake_logits)
+        _descend(loss_discriminator, self._judge_adam)
+
+        # generator: the same fakes before the better discriminator, whose own gradients nobody needs
+        self._judge.requires_grad_(False)
+        loss_generator = generator_loss(self.settings.objective, self._judge_logits(fakes))
+        _descend(loss_generator, self._live_adam)
+        self._judge.requires_grad_(True)
+
+        self._average()
+        return {"loss_discriminator": loss_discriminator, "loss_generator": loss_generator}
+
+    def _judge_logits(self, images: Tensor) -> Tensor:
+        if self.settings.augment:
+            images = diff_augment(images.float())
+        with autocast(self.device):
+            return self._judge(images)
+
+    def _average(self) -> None:
+        half_life = min(self.settings.ema_images, EMA_RAMP * self.images)
+        keep = 0.5 ** (self.batch_size / half_life) if half_life > 0 else 0.0
+        torch._foreach_lerp_(list(self._averaged.parameters()), list(self._live.parameters()), 1 - keep)
+
+    @torch.no_grad()
+    def _set_batch_norm(self) -> None:
+        """Measures the statistics anew: those of the live weights do not belong to the averaged ones."""
+        noise = make_noise(NORM_BATCHES * NORM_BATCH, self.settings.latent, mix(self.seed, 4))
+        with autocast(self.device):
+            update_bn(noise.split(NORM_BATCH), self._averaged, self.device)
+
+    def _validate(self) -> dict[str, float]:
+        fakes = make_fakes(self.generator, self._eval_fakes, mix(self.seed, 5), self.device)
+        return {"kid": self._scorer(fakes)}
+
+
+def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()

@@ -1,0 +1,150 @@
+"""What every registered family keeps to, whatever it is."""
+
+import numpy as np
+import pytest
+import torch
+
+from duel.checkpoint import load_model, save_model
+from duel.device import autocast
+from duel.errors import UsageError
+from duel.families import DETECTOR_FAMILIES, FAMILIES, GENERATOR_FAMILIES
+from duel.losses import detector_loss
+from duel.models import DETECTORS, DISCRIMINATORS, GENERATORS, build, build_discriminator
+from duel.models.inference import make_fakes, predict
+
+CPU = torch.device("cpu")
+SIZES = (16, 32, 64, 128)
+SMALL = {"width": 8, "width_discriminator": 8, "latent": 10}  # whatever of it a family has
+VARIANTS = [
+    ("generator", "dcgan", {}),
+    ("generator", "dcgan", {"upsample": "nearest", "norm_discriminator": "spectral"}),
+    ("detector", "cnn", {}),
+    ("detector", "cnn", {"depth": 6}),
+    ("detector", "resnet18", {"depth": 2}),
+    ("detector", "resnet18", {}),
+]
+GENERATOR_VARIANTS = [variant for variant in VARIANTS if variant[0] == "generator"]
+DETECTOR_VARIANTS = [variant for variant in VARIANTS if variant[0] == "detector"]
+
+
+def settings_of(side, family, changes):
+    known = FAMILIES[side][family]
+    small = {name: value for name, value in SMALL.items() if name in known.model_fields}
+    return known(**{**small, **changes})
+
+
+def make(side, family, changes, size=32):
+    torch.manual_seed(0)
+    return build(side, family, size, settings_of(side, family, changes))
+
+
+def images(count, size, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 3, size, size), dtype=np.uint8)
+
+
+def test_every_family_is_known_everywhere_and_tested_here():
+    assert set(GENERATORS) == set(DISCRIMINATORS) == set(GENERATOR_FAMILIES)
+    assert set(DETECTORS) == set(DETECTOR_FAMILIES)
+    assert {(side, family) for side, family, _ in VARIANTS} == {
+        (side, family) for side, families in FAMILIES.items() for family in families
+    }
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("variant", GENERATOR_VARIANTS, ids=str)
+def test_generator_shapes(variant, size):
+    generator = make(*variant, size)
+    made = generator(torch.randn(3, generator.latent))
+    assert made.shape == (3, 3, size, size)
+    assert made.dtype == torch.float32
+    assert made.abs().max() <= 1
+    with autocast(CPU):
+        assert generator(torch.randn(3, generator.latent)).shape == made.shape
+    torch.manual_seed(0)
+    discriminator = build_discriminator(variant[1], size, settings_of(*variant))
+    assert discriminator(made).shape == (3,)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("variant", DETECTOR_VARIANTS, ids=str)
+def test_detector_shapes(variant, size):
+    logits = make(*variant, size)(torch.rand(3, 3, size, size) * 2 - 1)
+    assert logits.shape == (3,)
+    assert logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_gradients_reach_every_weight(variant):
+    side, family, _ = variant
+    network = make(*variant)
+    if side == "generator":
+        discriminator = build_discriminator(family, 32, settings_of(*variant))
+        discriminator(network(torch.randn(8, network.latent))).mean().backward()
+        networks = [network, discriminator]
+    else:
+        detector_loss(network(torch.rand(8, 3, 32, 32)), torch.ones(8)).backward()
+        networks = [network]
+    for module in networks:
+        for name, parameter in module.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().sum() > 0 or "bias" in name, name  # dead units may leave a bias alone
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_saved_and_loaded_gives_the_same_output(variant, tmp_path):
+    side, family, _ = variant
+    network = make(*variant).eval()
+    save_model(tmp_path / "m", side, family, 32, settings_of(*variant), network, {"objective": 1.0})
+    loaded, config = load_model(tmp_path / "m")
+    assert (config["side"], config["family"], config["image_size"]) == (side, family, 32)
+    assert not loaded.training
+    assert (answer(loaded) == answer(network)).all()
+
+
+def answer(network):
+    if hasattr(network, "latent"):
+        return make_fakes(network, 9, seed=1, device=CPU)
+    return predict(network, images(9, 32), CPU)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_same_seed_same_network(variant):
+    assert (answer(make(*variant).eval()) == answer(make(*variant).eval())).all()
+
+
+@pytest.mark.parametrize("variant", GENERATOR_VARIANTS, ids=str)
+def test_fakes_follow_the_seed_and_not_the_batch(variant):
+    generator = make(*variant).eval()
+    fakes = make_fakes(generator, 50, seed=1, device=CPU)
+    assert fakes.shape == (50, 3, 32, 32)
+    assert fakes.dtype == np.uint8
+    assert (fakes != make_fakes(generator, 50, seed=2, device=CPU)).any()
+    other = make_fakes(generator, 50, seed=1, device=CPU, batch=7)
+    assert np.abs(fakes.astype(int) - other).max() <= 2  # rounding in other orders, no other noise
+
+
+@pytest.mark.parametrize("variant", DETECTOR_VARIANTS, ids=str)
+def test_predictions_are_probabilities_of_each_image(variant):
+    detector = make(*variant).eval()
+    many = images(50, 32)
+    got = predict(detector, many, CPU)
+    assert got.shape == (50,)
+    assert got.dtype == np.float32
+    assert ((got >= 0) & (got <= 1)).all()
+    assert predict(detector, many, CPU, batch=7) == pytest.approx(got, abs=0.02)
+    assert predict(detector, many[:0], CPU).shape == (0,)
+
+
+def test_predict_reads_memory_that_cannot_be_written():
+    many = images(4, 32)
+    many.flags.writeable = False
+    assert predict(make("detector", "cnn", {}).eval(), many, CPU).shape == (4,)
+
+
+def test_unknown_family_and_size_are_named():
+    settings = settings_of("detector", "cnn", {})
+    with pytest.raises(UsageError, match="family: 'vit' is unknown here; allowed: cnn, resnet18"):
+        build("detector", "vit", 32, settings)
+    with pytest.raises(UsageError, match="image_size: 48 is not one of 16, 32, 64, 128, 256"):
+        build("detector", "cnn", 48, settings)

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import torch
+
+from duel.errors import UsageError
+from duel.metrics import (
+    FEATURE_NETWORK,
+    FEATURE_NETWORKS,
+    KidScorer,
+    auc,
+    feature_network,
+    features,
+    kid,
+    noise_images,
+)
+
+
+def plain_kid(x, y):
+    """Binkowski 2018: the unbiased squared MMD under (x.y / D + 1)^3, pair by pair."""
+
+    def kernel(a, b):
+        return (a.astype(np.float64) @ b.astype(np.float64).T / a.shape[1] + 1) ** 3
+
+    n, m = len(x), len(y)
+    xx, yy = kernel(x, x), kernel(y, y)
+    same = (xx.sum() - np.trace(xx)) / (n * (n - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1))
+    return same - 2 * kernel(x, y).mean()
+
+
+class Colours(torch.nn.Module):
+    """A feature network for tests: the mean and the spread of each channel."""
+
+    name = "colours"
+
+    def forward(self, images):
+        x = images.float() / 64
+        return torch.cat([x.mean((2, 3)), x.std((2, 3))], 1)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return feature_network()
+
+
+def test_kid_follows_the_formula():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(80, 16)).astype(np.float32), rng.normal(0.5, 1, size=(80, 16)).astype(np.float32)
+    assert kid(x, y) == pytest.approx(plain_kid(x, y), rel=1e-9)
+
+
+def test_kid_averages_over_subsets():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(120, 8)), rng.normal(0.5, 1, size=(90, 8))
+    assert kid(x, y, seed=3, subsets=200, subset_size=50) == pytest.approx(plain_kid(x, y), rel=0.05)
+    assert kid(x, y, seed=3) == kid(x, y, seed=3)
+    assert kid(x, y, seed=3) != kid(x, y, seed=4)
+
+
+def test_kid_needs_two_images_a_side():
+    with pytest.raises(UsageError, match="at least 2 images a side, got 1 and 5"):
+        kid(np.zeros((1, 4)), np.zeros((5, 4)))
+
+
+def test_kid_of_the_same_distribution_is_near_zero_and_far_below_noise():
+    scorer = KidScorer(Colours(), faces_like(400, 0), seed=0)
+    reals = abs(scorer.of_reals())
+    unseen = abs(scorer(faces_like(400, 1)))
+    noise = scorer(noise_images(400, 16, 0))
+    assert reals < 0.01 * noise
+    assert unseen < 0.01 * noise
+
+
+def faces_like(count, seed):
+    """Images with colours of their own, that vary."""
+    rng = np.random.default_rng(seed)
+    level = rng.normal((150, 110, 90), 20, size=(count, 3))[:, :, None, None]
+    return np.clip(level + rng.normal(0, 10, (count, 3, 16, 16)), 0, 255).astype(np.uint8)
+
+
+def test_scorer_takes_ready_features():
+    reals, fakes = faces_like(50, 0), noise_images(50, 16, 1)
+    ready = features(Colours(), reals, torch.device("cpu"))
+    assert KidScorer(Colours(), None, real_features=ready)(fakes) == KidScorer(Colours(), reals)(fakes)
+    with pytest.raises(UsageError, match="reals or their features"):
+        KidScorer(Colours(), None)
+
+
+def test_feature_network_is_frozen_and_tells_noise_from_faces(network):
+    assert network.name == FEATURE_NETWORK
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    got = features(network, faces_like(6, 0), torch.device("cpu"), batch=4)
+    assert got.shape == (6, 1280)
+    assert got.dtype == np.float32
+    assert np.isfinite(got).all()
+    scorer = KidScorer(network, faces_like(40, 0))
+    assert scorer(faces_like(40, 1)) < 0.2 * scorer(noise_images(40, 16, 0))
+
+
+def test_features_do_not_depend_on_batches(network):
+    images = faces_like(6, 0)
+    one = features(network, images, torch.device("cpu"), batch=1)
+    assert features(network, images, torch.device("cpu"), batch=6) == pytest.approx(one, abs=0.05)
+
+
+def test_feature_network_reads_any_size(network):
+    for size in (16, 64, 256):
+        assert features(network, noise_images(2, size, 0), torch.device("cpu")).shape == (2, 1280)
+
+
+def test_names_of_feature_networks():
+    assert FEATURE_NETWORK in FEATURE_NETWORKS
+    with pytest.raises(UsageError, match="feature_network: 'vgg' is unknown; allowed: efficientnet"):
+        feature_network("vgg")
+
+
+def test_noise_images():
+    noise = noise_images(20, 32, 5)
+    assert noise.shape == (20, 3, 32, 32)
+    assert noise.dtype == np.uint8
+    assert 125 < noise.mean() < 130
+    assert (noise == noise_images(20, 32, 5)).all()
+    assert (noise != noise_images(20, 32, 6)).any()
+
+
+def test_auc_counts_pairs():
+    rng = np.random.default_rng(0)
+    real, fake = rng.integers(0, 20, 70) / 20, rng.integers(5, 25, 50) / 25  # with ties
+    pairs = [(f > r) + 0.5 * (f == r) for f in fake for r in real]
+    assert auc(real, fake) == pytest.approx(np.mean(pairs), abs=1e-12)
+
+
+def test_auc_at_its_ends():
+    assert auc(np.array([0.1, 0.2]), np.array([0.8, 0.9])) == 1.0
+    assert auc(np.array([0.8, 0.9]), np.array([0.1, 0.2])) == 0.0
+    assert auc(np.full(9, 0.5), np.full(7, 0.5)) == 0.5
