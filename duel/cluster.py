@@ -46,6 +46,7 @@ def connect(address: str | None) -> Cluster:
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not stop
     address = address or os.environ.get("RAY_ADDRESS") or None
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR,
@@ -54,7 +55,7 @@ def connect(address: str | None) -> Cluster:
         text = " ".join(str(error).split())[:300]
         raise UsageError(f"--address {address}: can't join a Ray cluster there: {text}") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return describe(joined=address is not None)
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from duel.checkpoint import save_model
@@ -15,6 +16,7 @@ from duel.store import Store
 from duel.sweep import Outcome, read_state
 
 SHEET_COLUMNS = 8
+ANIMATION_FRAMES = 24
 
 
 def save_entrants(
@@ -51,11 +53,17 @@ def _save_entrant(outcome: Outcome, objective_name: str, image_size: int, store:
 
 
 def _save_pictures(name: str, frames: list[torch.Tensor], folder: Path) -> None:
-    """frames: the same noise through training, uint8 [64, 3, S, S] each; the last one is the sheet."""
+    """frames: the same noise through training, uint8 [64, 3, S, S] each; the last one is the sheet.
+
+    The animation shows a quarter of the faces at up to 24 moments, first and last included: it ends up in the
+    report, which is one file.
+    """
     images = [frame.numpy() for frame in frames]
     folder.mkdir(parents=True, exist_ok=True)
     sheet(images[-1], SHEET_COLUMNS, folder / f"{name}.png")
-    animation(images, SHEET_COLUMNS, folder / f"{name}.gif")
+    moments = np.linspace(0, len(images) - 1, min(len(images), ANIMATION_FRAMES)).round().astype(int)
+    shown = (SHEET_COLUMNS // 2) ** 2
+    animation([images[i][:shown] for i in moments], SHEET_COLUMNS // 2, folder / f"{name}.gif")
 
 
 def sparring_of(folder: Path, detectors: list[str]) -> dict[str, list[str]]:

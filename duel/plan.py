@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,16 +10,17 @@ import numpy as np
 import torch
 
 from duel.config import Choice, Fixed, Int, LogUniform, Sweep
-from duel.device import pick_device
+from duel.device import pick_device, place
 from duel.families import Settings, family_settings
 from duel.metrics import feature_network, features
 from duel.models import build, build_discriminator
 from duel.progress import span
 from duel.train.detector import DetectorTrainer, predict
 from duel.train.generator import GeneratorTrainer, make_fakes
+from duel.train.loop import Trainer
 
 MANY_HOURS = 3 * 3600.0
-SAMPLE = 32  # images a measured step on a CPU: enough to be typical, few enough to take about a second
+SAMPLE, CPU_STEP = 32, 4  # images a measured call, and a measured training step on a CPU
 START_SECONDS = 20.0  # Ray's start and a worker's first import of torch, measured on 2 cores
 
 
@@ -94,13 +96,13 @@ def _sweep_seconds(sweep: Sweep, side: str, count: int, speeds: Speeds, parallel
 
 
 def measure_speeds(sweep: Sweep, threads: dict[str, int]) -> Speeds:
-    """Run a few steps of each side's families on random images and take the median family's speed.
+    """Run two small training steps of each side's families on random images and take the median family's speed.
 
     threads: CPU cores a trial of each side reserves. Takes a few seconds.
     """
     device, size = pick_device(), sweep.image_size
     before = torch.get_num_threads()
-    images = np.random.default_rng(0).integers(0, 256, (4 * SAMPLE, 3, size, size), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (SAMPLE, 3, size, size), dtype=np.uint8)
     try:
         torch.set_num_threads(threads["generator"])
         made = [_measure_generator(f, s, images, device) for f, s in _middles(sweep, "generator")]
@@ -114,39 +116,42 @@ def measure_speeds(sweep: Sweep, threads: dict[str, int]) -> Speeds:
     return Speeds(middle[0], middle[2], middle[1], middle[3], scored)
 
 
-def _measure_generator(
-    family: str, settings: Settings, images: np.ndarray, device: torch.device
-) -> tuple[float, float]:
-    step = _step_size(settings, device)
-    trainer = GeneratorTrainer(family, settings.model_copy(update={"batch_size": step}), images, lambda fakes: 0.0,
-                               image_size=images.shape[-1], device=device, seed=0, eval_fakes=1)  # fmt: skip
-    training = _training_rate(trainer, step)
-    return training, _rate(lambda: make_fakes(trainer.generator, len(images), 0, device), len(images))
+def _measure_generator(family: str, settings: Any, images: np.ndarray, device: torch.device) -> tuple[float, float]:
+    """Images a second of training one, and of making fakes."""
+    network = place(build("generator", family, images.shape[-1], settings), device).eval()
+    making = _rate(lambda: make_fakes(network, SAMPLE, 0, device), SAMPLE)
+    trainer = GeneratorTrainer(
+        family, _small_steps(settings, device), images, lambda fakes: 0.0,
+        image_size=images.shape[-1], device=device, seed=0,
+    )  # fmt: skip
+    return _training_rate(trainer), making
 
 
-def _measure_detector(
-    family: str, settings: Settings, images: np.ndarray, device: torch.device
-) -> tuple[float, float]:
-    step = _step_size(settings, device)
-    few = images[:8]
-    trainer = DetectorTrainer(family, settings.model_copy(update={"batch_size": step}), images, images, few, few,
-                              image_size=images.shape[-1], device=device, seed=0)  # fmt: skip
-    training = _training_rate(trainer, step)
-    return training, _rate(lambda: predict(trainer.detector, images, device), len(images))
+def _measure_detector(family: str, settings: Any, images: np.ndarray, device: torch.device) -> tuple[float, float]:
+    """Images a second of training one, and of judging."""
+    trainer = DetectorTrainer(
+        family, _small_steps(settings, device), images, images, images, images,
+        image_size=images.shape[-1], device=device, seed=0,
+    )  # fmt: skip
+    return _training_rate(trainer), _rate(lambda: predict(trainer.detector, images, device), SAMPLE)
 
 
-def _step_size(settings: Settings, device: torch.device) -> int:
-    batch: int = getattr(settings, "batch_size")  # noqa: B009 - every family has it, the base class does not
-    return batch if device.type == "cuda" else min(batch, SAMPLE)
+def _small_steps(settings: Any, device: torch.device) -> Any:
+    """On a CPU a few images show the speed as well as a whole batch does, and sooner."""
+    step = settings.batch_size if device.type == "cuda" else min(settings.batch_size, CPU_STEP)
+    return settings.model_copy(update={"batch_size": step})
 
 
-def _training_rate(trainer: Any, step: int) -> float:
-    """Images a second of the second and third step; the first one warms up."""
-    seconds = [report["seconds"] for report in trainer.run(3 * step, step)]
-    return 2 * step / max(seconds[-1] - seconds[0], 1e-9)
+def _training_rate(trainer: Trainer) -> float:
+    """Images a second of the second step; the first one warms up."""
+    trainer.train_to(trainer.batch_size)
+    begin = time.perf_counter()
+    trainer.train_to(2 * trainer.batch_size)
+    return trainer.batch_size / max(time.perf_counter() - begin, 1e-9)
 
 
-def _rate(work: Any, images: int) -> float:
+def _rate(work: Callable[[], Any], images: int) -> float:
+    """Images a second of the second call."""
     work()
     begin = time.perf_counter()
     work()

@@ -1,28 +1,31 @@
 """Which images are the same photograph: byte for byte, re-encoded, resized, retouched or mirrored.
 
-Two steps. Candidates: pairs whose normalised 16x16 luma thumbnails lie within a radius, found exactly by
-a k-d tree on the thumbnails' leading principal components (a projection never lengthens a distance, so
-no pair within the radius is lost). Decision: the fine detail of the two pictures must correlate, at the
+Two steps. Candidates: pairs whose normalised 16x16 luma thumbnails lie within a radius, found by
+comparing all with all on the thumbnails' leading principal components (a projection never lengthens a
+distance, so no pair within the radius is lost). Decision: the fine detail of the two pictures must correlate, at the
 best of a few small shifts; faces of different people with the same pose and light fail that test.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from duel.faces.parallel import default_workers, in_order
 
 # Chosen on 20,000 UTKFace pictures by looking at the pairs on both sides of each number.
+Pairs = tuple[np.ndarray, np.ndarray]  # int [P] each
+
 GROUPING_VERSION = 1  # part of the cache key: a new number for any change to which images are grouped
-RADIUS = 0.35  # between unit-length thumbnails; different faces are rarely nearer than 0.25
+RADIUS = 0.32  # between unit-length thumbnails; different faces are rarely nearer than 0.25
 DETAIL = 0.85  # correlation of fine detail; the same picture has more, different people seldom over 0.8
-_NEIGHBOURS = 16  # candidates an image; a larger set of copies still hangs together through its members
 _COMPONENTS = 24
+_TILE = 64  # rows of a small matrix product; twice as many columns
+_ROWS, _WIDE = 512, 8  # a block of the comparison: rows, tiles across
+_MOST = 50_000  # candidates a block, against sources where everything looks alike
 _COARSE, _FINE = 16, 32
 _SHIFT = 2  # pixels of the fine thumbnail, each way
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -62,15 +65,13 @@ def _near(images: np.ndarray, first: np.ndarray, workers: int) -> Iterator[np.nd
     thumbs = np.concatenate(list(_thumbnails(images, first, workers)))
     flat = thumbs.reshape(len(thumbs), -1)
     sample = flat[:: max(1, len(flat) // 8192)]
-    centre = sample.mean(axis=0)
-    _, axes = np.linalg.eigh((sample - centre).T @ (sample - centre))
-    axes = axes[:, : -_COMPONENTS - 1 : -1]
-    tree = cKDTree((flat - centre) @ axes, balanced_tree=False, compact_nodes=False)
+    _, axes = np.linalg.eigh(np.cov(sample, rowvar=False, bias=True))
+    axes = axes[:, : -_COMPONENTS - 1 : -1].astype(np.float32)
     for mirrored in (False, True):
         seen = thumbs[:, :, ::-1].reshape(flat.shape) if mirrored else flat
-        left, right = _candidates(tree, (seen - centre) @ axes, seen, flat, workers)
-        agree = _same_detail(images, first[left], first[right], mirrored, workers)
-        yield np.stack([first[left[agree]], first[right[agree]]], axis=1)
+        for left, right in in_order(_candidates(seen, flat, axes), range(0, len(flat), _ROWS), 1, workers):
+            agree = _same_detail(images, first[left], first[right], mirrored)
+            yield np.stack([first[left[agree]], first[right[agree]]], axis=1)
 
 
 def _thumbnails(images: np.ndarray, chosen: np.ndarray, workers: int) -> Iterator[np.ndarray]:
@@ -89,8 +90,7 @@ def _luma(images: np.ndarray, side: int) -> np.ndarray:
     side = min(side, size)
     box = np.kron(np.eye(side, dtype=np.float32), np.full((size // side, 1), side / size, dtype=np.float32))
     rows = np.kron(_LUMA[None], box.T)  # [side, 3 S]: averages rows and weighs the channels in one product
-    across = images.reshape(-1, size).astype(np.float32) @ box
-    return np.asarray(rows @ across.reshape(len(images), 3 * size, side))
+    return np.asarray(rows @ (images.reshape(-1, 3 * size, size).astype(np.float32) @ box))
 
 
 def _unit(thumbs: np.ndarray, least: float) -> np.ndarray:
@@ -98,30 +98,52 @@ def _unit(thumbs: np.ndarray, least: float) -> np.ndarray:
     return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=(1, 2), keepdims=True), least))
 
 
-def _candidates(
-    tree: cKDTree, points: np.ndarray, seen: np.ndarray, flat: np.ndarray, workers: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (i, j), i < j, whose whole thumbnails lie within RADIUS."""
-    count = min(_NEIGHBOURS + 1, len(flat))
-    distance, index = tree.query(points, k=[*range(1, count + 1)], distance_upper_bound=RADIUS, workers=workers)
-    left, place = np.nonzero(np.isfinite(distance))
-    right = index[left, place]
-    left, right = np.minimum(left, right), np.maximum(left, right)
-    left, right = np.unique(np.stack([left, right])[:, left < right], axis=1)
-    near = np.linalg.norm(seen[left] - flat[right], axis=1) <= RADIUS
-    return left[near], right[near]
+def _candidates(seen: np.ndarray, flat: np.ndarray, axes: np.ndarray) -> Callable[[list[int]], list[Pairs]]:
+    """Return a search for the pairs (i, j), i < j, whose thumbnails lie within RADIUS; it takes rows' starts.
+
+    Matrix products compare a block of rows with all later ones: for projections p and q,
+    p.q - |p|^2/2 - |q|^2/2 = -|p - q|^2/2. (A k-d tree is slower: faces fill too many dimensions.) The
+    products are many small tiles, as BLAS runs those in the calling thread: its own threads would fight
+    with ours, and on a busy machine cost ten times the work.
+    """
+    ours, theirs = _padded(seen @ axes), _padded(flat @ axes)
+    ours[:, -1] = 1.0
+    left_tiles = ours.reshape(-1, 1, _TILE, ours.shape[1])
+    right_tiles = theirs.reshape(-1, 2 * _TILE, theirs.shape[1]).transpose(0, 2, 1).copy()
+    # Both norms leave the product: one rides in theirs' last column, the other moves into the limit.
+    limit = (0.5 * (seen @ axes) ** 2).sum(axis=1) - 0.5 * RADIUS**2 - 1e-5
+    limits = np.pad(limit, (0, len(ours) - len(limit)), constant_values=np.inf).reshape(-1, 1, _TILE, 1)
+
+    def search(starts: list[int]) -> list[Pairs]:
+        found = [np.zeros((2, 0), dtype=np.int64)]
+        block = slice(starts[0] // _TILE, (starts[0] + _ROWS) // _TILE)
+        for first in range(starts[0] // (2 * _TILE), len(right_tiles), _WIDE):
+            close = left_tiles[block] @ right_tiles[first : first + _WIDE] >= limits[block]
+            tile_row, tile, row, column = np.unravel_index(np.flatnonzero(close)[:_MOST], close.shape)
+            left = starts[0] + tile_row * _TILE + row
+            right = (first + tile) * 2 * _TILE + column
+            keep = (left < right) & (right < len(flat))
+            left, right = left[keep], right[keep]
+            near = np.linalg.norm(seen[left] - flat[right], axis=1) <= RADIUS
+            found.append(np.stack([left[near], right[near]]))
+        pairs = np.concatenate(found, axis=1)
+        return [(pairs[0], pairs[1])]
+
+    return search
 
 
-def _same_detail(
-    images: np.ndarray, left: np.ndarray, right: np.ndarray, mirrored: bool, workers: int
-) -> np.ndarray:
+def _padded(points: np.ndarray) -> np.ndarray:
+    """Rows up to a whole number of tiles, and one more column with minus half the squared length."""
+    missing = -len(points) % (2 * _TILE)
+    lengths = -0.5 * (points**2).sum(axis=1, keepdims=True)
+    return np.pad(np.hstack([points, lengths]), ((0, missing), (0, 0))).astype(np.float32)
+
+
+def _same_detail(images: np.ndarray, left: np.ndarray, right: np.ndarray, mirrored: bool) -> np.ndarray:
     """bool [P]: whether the fine detail of the pictures agrees at the best small shift."""
-
-    def work(parts: list[np.ndarray]) -> list[np.ndarray]:
-        return [_detail_correlation(images[left[p]], images[right[p]], mirrored) >= DETAIL for p in parts]
-
-    parts = np.array_split(np.arange(len(left)), len(left) // 64 + 1)
-    return np.concatenate(list(in_order(work, parts, 1, workers)))
+    parts = [slice(start, start + 64) for start in range(0, len(left), 64)]
+    scores = [_detail_correlation(images[left[part]], images[right[part]], mirrored) for part in parts]
+    return np.concatenate([np.zeros(0, dtype=np.float32), *scores]) >= DETAIL
 
 
 def _detail_correlation(left: np.ndarray, right: np.ndarray, mirrored: bool) -> np.ndarray:

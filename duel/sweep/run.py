@@ -64,6 +64,7 @@ def run_sweep(job: Job, count: int, folder: Path, resources: dict[str, float], m
     max_failures: how often a trial whose worker died is started again.
     """
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(job.sweep.max_concurrent))
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     ledger = Ledger(job.sweep)
     storage = optuna.storages.RDBStorage(
         URL.create("sqlite", database=str(folder / "optuna.db")).render_as_string(),

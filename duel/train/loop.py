@@ -111,7 +111,7 @@ class Trainer(ABC):
         while self.images < max_images:
             before, mark = self.images, self.images - self.images % report_every + report_every
             start = time.perf_counter()
-            losses = self._train_to(min(mark, max_images))
+            losses = self.train_to(min(mark, max_images))
             seconds = time.perf_counter() - start
             self.seconds += seconds
             self._check_weights()
@@ -124,7 +124,8 @@ class Trainer(ABC):
                 "images_per_second": (self.images - before) / seconds,
             }
 
-    def _train_to(self, images: int) -> dict[str, float]:
+    def train_to(self, images: int) -> dict[str, float]:
+        """Trains in whole batches until `images` were shown, without a report; the mean losses."""
         sums: dict[str, Tensor] = {}
         steps = 0
         while self.images < images:

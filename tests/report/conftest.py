@@ -100,7 +100,7 @@ def _metrics(rng: np.random.Generator, root: Path, entrant: dict) -> None:
     (folder / "metrics.json").write_text(json.dumps(content))
 
 
-def _reals(rng: np.random.Generator, n: int = 96, size: int = 32) -> NDArray[np.uint8]:
+def _reals(rng: np.random.Generator, n: int = 24, size: int = 32) -> NDArray[np.uint8]:
     """Smooth coloured blobs, light above and dark below."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     radius = rng.uniform(0.5, 0.8, (n, 1, 1, 1))
@@ -120,7 +120,7 @@ def _pictures(rng: np.random.Generator, root: Path, chosen: pd.DataFrame, reals:
     ):
         picks = reals[rng.permutation(len(reals))[:64]]
         sheet(spoilt(picks, 0.4 * score), 8, root / "fakes" / f"{name.replace('/', '_')}.png")
-        frames = [spoilt(picks[:16], s) for s in np.linspace(1, 0.4 * score, 8)]
+        frames = [spoilt(picks[:16], s) for s in np.linspace(1, 0.4 * score, 4)]
         animation(frames, 4, root / "fakes" / f"{name.replace('/', '_')}.gif")
 
 

@@ -1,0 +1,98 @@
+"""SIGKILL in the middle of each stage, then --resume: complete tables, and nothing finished is done again."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from conftest import TINY, league_process, run_league
+
+pytestmark = pytest.mark.slow
+
+# Where to kill: the name of the moment, and how to see from outside that the run is in it.
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "faces": lambda run: (run / "run.json").exists(),
+    "yardsticks": lambda run: '"yardsticks",' in (run / "run.json").read_text() or (run / "fakes/reals.png").exists(),
+    "generator trials": lambda run: len(list(run.glob("trials/g*/state.pt"))) >= 1,
+    "sparring fakes": lambda run: (run / "trials.csv").exists(),
+    "detector trials": lambda run: len(list(run.glob("trials/d*/state.pt"))) >= 1,
+    "league fakes": lambda run: len(pd.read_csv(run / "trials.csv")) == 6 if (run / "trials.csv").exists() else False,
+    "matches": lambda run: len(list(run.glob("work/scores/*/*.npy"))) >= 1,
+}
+
+
+def finished_work(run: Path) -> dict[str, int]:
+    """Every file that holds finished work, with the time of its making."""
+    patterns = ("models/*/*", "work/real_features.npy", "work/fakes/*/*.npy", "work/scores/*/*.npy")
+    files = [path for pattern in patterns for path in run.glob(pattern)]
+    return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in files}
+
+
+def reported(run: Path) -> dict[str, list]:
+    """What every unfinished trial has measured so far, with the seconds it took: a repeat would differ."""
+    histories = {}
+    for path in run.glob("trials/*/state.pt"):
+        state = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
+        histories[path.parent.name] = state["history"]
+    return histories
+
+
+def kill_at(moment: str, run: Path, arguments: list, cache: Path) -> None:
+    """Start the command, wait for the moment, SIGKILL the driver and wait until its Ray is gone too."""
+    process = league_process(*arguments, cache=cache, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (run.exists() and MOMENTS[moment](run)):
+        assert process.poll() is None, f"the run ended before the moment {moment!r}"
+        assert time.monotonic() < deadline, f"the moment {moment!r} never came"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_in_every_stage(tiny_run, tmp_path, cache):
+    run, before, histories = tmp_path / "killed", {}, {}
+    first = ["--sweep", TINY, "--trials", 6, "--out", tmp_path, "--name", "killed", "--seed", 7]
+    again = ["--out", tmp_path, "--resume", "killed"]
+    for number, moment in enumerate(MOMENTS):
+        kill_at(moment, run, again if number else first, cache)
+        kept = finished_work(run)
+        assert before.items() <= kept.items(), f"finished work was done again before {moment!r}"
+        before = kept
+        histories.update(reported(run))
+    done = run_league(*again, cache=cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == str(run / "index.html")
+    assert before.items() <= finished_work(run).items()
+    for table in ("matches.csv", "leaderboard.csv"):
+        assert (run / table).read_text() == (tiny_run[0] / table).read_text()
+    stable = ["trial", "status", "objective", "images", "settings"]
+    ours, undisturbed = pd.read_csv(run / "trials.csv"), pd.read_csv(tiny_run[0] / "trials.csv")
+    pd.testing.assert_frame_equal(ours[stable], undisturbed[stable])
+    check_histories(run, histories)
+
+
+def check_histories(run: Path, histories: dict[str, list]) -> None:
+    """What had been measured before a kill stands in the final metrics to the last digit of its seconds."""
+    assert any(histories.values()), "no trial was cut off with a report behind it"
+    for name, entries in histories.items():
+        metrics = run / "models" / name / "metrics.json"
+        if metrics.exists():
+            final = json.loads(metrics.read_text())["history"]
+            assert [e["seconds"] for e in final[: len(entries)]] == [e["seconds"] for e in entries]
+
+
+def test_a_complete_run_is_left_alone(tiny_run, cache):
+    folder, _ = tiny_run
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+    done = run_league("--out", folder.parent, "--resume", folder.name, cache=cache)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == str(folder / "index.html")
+    assert before == {p: p.stat().st_mtime_ns for p in before}
