@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def connect(address: str | None) -> Cluster:
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not stop
     address = address or os.environ.get("RAY_ADDRESS") or None
+    if address:
+        _check_reachable(address)
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR,
                  **({} if address else {"include_dashboard": False}))  # fmt: skip
@@ -57,6 +60,19 @@ def connect(address: str | None) -> Cluster:
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return describe(joined=address is not None)
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries a dead address for minutes before it gives up."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        if address not in ("auto", "local"):
+            raise UsageError(f"--address {address}: use auto, or HOST:PORT of a cluster's head, e.g. 10.0.0.5:6379")
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"--address {address}: no cluster answers there: {error}") from None
 
 
 def describe(joined: bool) -> Cluster:

@@ -4,6 +4,7 @@ faces -> yardsticks -> generator trials -> fakes -> detector trials -> fakes -> 
 """
 
 import platform
+import shlex
 import sys
 from datetime import datetime
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from duel import __version__
 from duel.config import Sweep, load_sweep, parse_sweep
 from duel.errors import DuelError, UsageError
 from duel.rundir import RunFolder, now
+from duel.store import Store
 
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 
@@ -70,7 +72,7 @@ def league(
         print(dry(settings, trials, faces, address))
         return
     name = _run_name(name, sweep)
-    data = _new_run(name, settings, trials, seed, faces, storage or str((out / name).absolute()))
+    data = _new_run(name, settings, trials, seed, faces, _state_root(storage, out, name))
     print(_start(out / name, data, address, max_failures))
 
 
@@ -90,7 +92,11 @@ def dry(settings: Sweep, trials: int, faces: str, address: str | None) -> str:
 
 def _start(folder: Path, data: dict[str, Any], address: str | None, max_failures: int) -> Path:
     run = RunFolder.create(folder, data)
-    return play(run, address, max_failures)
+    try:
+        return play(run, address, max_failures)
+    except UsageError:
+        run.discard()
+        raise
 
 
 def _resume(out: Path, name: str, address: str | None, max_failures: int) -> Path:
@@ -111,19 +117,18 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
 
     with Progress() as progress:
         progress.note(f"run {run.path.name} in {run.path}")
+        stages = League(run, progress, max_failures)
+        stages.load_faces()
         try:
             cluster = connect(address)
-            run.update(hardware=cluster.hardware())
-            run_league = League(run, cluster, progress, max_failures)
-            run_league.check_storage()
-            warn_if_long(run_league.sweep, run.data["trials_requested"], cluster, progress)
-            run_league.load_faces()
-            run_league.measure_yardsticks()
-            run_league.run_side("generator")
-            run_league.run_side("detector")
-            run_league.play_matches()
-            run_league.rate()
-            return run_league.finish()
+            warn_if_long(stages.sweep, run.data["trials_requested"], cluster, progress)
+            stages.join(cluster)
+            stages.measure_yardsticks()
+            stages.run_side("generator")
+            stages.run_side("detector")
+            stages.play_matches()
+            stages.rate()
+            return stages.finish()
         finally:
             disconnect()
 
@@ -152,6 +157,14 @@ def _run_name(name: str | None, sweep: Path) -> str:
     return chosen
 
 
+def _state_root(storage: str | None, out: Path, name: str) -> str:
+    """Where this run's trials keep their state; a folder as an absolute path, as workers start elsewhere."""
+    root = str(out) if storage is None else storage.rstrip("/")
+    root = f"{root}/{name}" if "://" in root else str(Path(root, name).absolute())
+    Store(root)  # a URI that can't be opened ends the run here
+    return root
+
+
 def _new_run(name: str, settings: Sweep, trials: int, seed: int, faces: str, storage: str) -> dict[str, Any]:
     """What run.json holds when a run begins."""
     from duel.metrics import FEATURE_NETWORK
@@ -160,7 +173,7 @@ def _new_run(name: str, settings: Sweep, trials: int, seed: int, faces: str, sto
     return {
         "name": name, "status": "running", "created": now(), "duel_version": __version__,
         "command": ["python", "-m", "duel.league", *sys.argv[1:]], "seed": seed, "settings": settings.model_dump(),
-        "trials_requested": trials, "storage": storage, "faces": {"source": faces}, "hardware": {},
+        "trials_requested": trials, "storage": storage, "faces": {"source": faces if faces == "drawn" else str(Path(faces).absolute())}, "hardware": {},
         "versions": {"python": platform.python_version(), **packages, "duel": __version__},
         "feature_network": FEATURE_NETWORK, "yardsticks": {}, "stages": [], "notes": [],
     }  # fmt: skip
@@ -173,6 +186,10 @@ def main() -> None:
     except DuelError as error:
         err.print(f"error: {error}", style=None, markup=False)
         sys.exit(error.exit_code)
+    except SystemExit as end:
+        if end.code == UsageError.exit_code:
+            err.print(f"received: {shlex.join(sys.argv[1:])}", markup=False)  # typer names the flag alone
+        raise
     except KeyboardInterrupt:
         err.print("interrupted; what is finished is kept: go on with --resume NAME")
         sys.exit(1)

@@ -2,9 +2,10 @@
 
 import fcntl
 import json
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import pandas as pd
 
 from duel.errors import DuelError, UsageError
 from duel.store import write_atomically
+
+
+NEEDED = {"name", "status", "seed", "settings", "trials_requested", "storage", "faces", "stages", "notes"}
 
 
 class RunFolder:
@@ -46,6 +50,10 @@ class RunFolder:
             raise UsageError(f"--resume {path.name}: no run.json in {path}; runs there: {known}") from None
         except (OSError, ValueError) as error:
             raise UsageError(f"--resume {path.name}: {path / 'run.json'} can't be read: {error}") from None
+        missing = NEEDED - (set(data) if isinstance(data, dict) else set())
+        if missing:
+            lacks = ", ".join(sorted(missing))
+            raise UsageError(f"--resume {path.name}: {path / 'run.json'} is no duel run: it lacks {lacks}")
         return cls(path, data)
 
     def save(self) -> None:
@@ -56,6 +64,14 @@ class RunFolder:
         """Set values and write run.json."""
         self.data.update(values)
         self.save()
+
+    def discard(self) -> None:
+        """Give the name back: for a run that ended before any work was done."""
+        shutil.rmtree(self.path / "fakes", ignore_errors=True)
+        for name in ("run.json", ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):  # files of somebody else's stay
+            self.path.rmdir()
 
     def note(self, text: str) -> None:
         """Keep a remark for the report, once."""

@@ -1,5 +1,6 @@
 """What each stage of a run does: from the files of the stage before it to its own files."""
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from duel.report.page import write_report
 from duel.report.images import sheet
 from duel.rundir import RunFolder, check_same_faces
 from duel.seeds import derive
-from duel.store import Store, write_array
+from duel.store import write_array
 from duel.sweep import Job, run_sweep
 from duel.sweep.run import trial_row
 from duel.sweep.yardsticks import measure_yardsticks
@@ -37,34 +38,47 @@ def faces_cache() -> Path:
 class League:
     """One run of the league. A stage that is done does nothing again; one that was cut off goes on."""
 
-    def __init__(self, run: RunFolder, cluster: Cluster, progress: Progress, max_failures: int):
-        self.run, self.cluster, self.progress, self.max_failures = run, cluster, progress, max_failures
+    def __init__(self, run: RunFolder, progress: Progress, max_failures: int):
+        self.run, self.progress, self.max_failures = run, progress, max_failures
         self.sweep = parse_sweep(run.data["settings"], str(run.path / "run.json"))
         self.seed, self.storage = run.data["seed"], run.data["storage"]
         self.work = run.path / "work"
 
     def load_faces(self) -> None:
-        """Real faces -> one array, ordered by partition, in Ray's object store."""
+        """Real faces -> one array, ordered by partition. Needs no Ray, so that bad input ends a run early."""
         run, sizes = self.run, self.sweep.faces.sizes()
         self.progress.stage("faces", sum(sizes.values()), "faces")
         with run.stage("faces"):
             faces = load_faces(
-                run.data["faces"]["source"], self.sweep.image_size, sum(sizes.values()), self.seed, faces_cache(),
+                run.data["faces"]["source"],
+                self.sweep.image_size,
+                sum(sizes.values()),
+                self.seed,
+                faces_cache(),
                 on_progress=lambda done, total: self.progress.advance(done),
-            )  # fmt: skip
+            )
             check_same_faces(run, faces.manifest.fingerprint)
             parts = split_faces(faces.groups, sizes, derive(self.seed, "split"))
             self._describe_faces(faces.manifest.as_dict(), sizes, parts)
-            self.reals = ray.put(faces.images[np.concatenate([parts[name] for name in PARTITIONS])])
+            self.images = faces.images[np.concatenate([parts[name] for name in PARTITIONS])]
         ends = np.cumsum([0, *(len(parts[name]) for name in PARTITIONS)]).tolist()
-        self.spans = dict(zip(PARTITIONS, zip(ends[:-1], ends[1:], strict=True), strict=True))
+        self.spans = dict(zip(PARTITIONS, itertools.pairwise(ends), strict=True))
         start = self.spans["validation"][0]
         run.path.joinpath("fakes").mkdir(exist_ok=True)
-        sheet(
-            ray.get(self.reals)[start : start + SHEET_COLUMNS**2],
-            SHEET_COLUMNS,
-            run.path / "fakes" / "reals.png",
-        )
+        shown = self.images[start : start + SHEET_COLUMNS**2]
+        sheet(shown, SHEET_COLUMNS, run.path / "fakes" / "reals.png")
+
+    def join(self, cluster: Cluster) -> None:
+        """Put the faces into the cluster's object store, once. UsageError where trials could keep no state."""
+        if self.storage == str(self.run.path.absolute()) and cluster.nodes > 1:
+            raise UsageError(
+                f"--storage: the cluster has {cluster.nodes} nodes, so trials need a place that all "
+                "of them reach: a shared folder, or a URI such as s3://bucket/duel"
+            )
+        self.cluster = cluster
+        self.run.update(hardware=cluster.hardware())
+        self.reals = ray.put(self.images)
+        del self.images
 
     def _describe_faces(
         self, manifest: dict[str, Any], asked: dict[str, int], parts: dict[str, np.ndarray]
@@ -182,11 +196,3 @@ class League:
     def _note(self, text: str) -> None:
         self.progress.note(text)
         self.run.note(text)
-
-    def check_storage(self) -> None:
-        """Trials on other nodes need a place that they can reach. UsageError where there is none."""
-        local = self.storage == str(self.run.path.absolute())
-        if local and self.cluster.nodes > 1:
-            raise UsageError(f"--storage: the cluster has {self.cluster.nodes} nodes, so trials need a place that all "
-                             "of them reach: a shared folder, or a URI such as s3://bucket/duel")  # fmt: skip
-        Store(self.storage)

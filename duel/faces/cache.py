@@ -11,13 +11,11 @@ an entry whose pixels no longer match its fingerprint is rebuilt.
 import errno
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,7 +52,7 @@ def fingerprint(images: np.ndarray) -> str:
     flat = images.reshape(-1)
     digest = hashlib.sha256()
     for start in range(0, len(flat), _BLOCK):
-        digest.update(np.ascontiguousarray(flat[start : start + _BLOCK]))
+        digest.update(np.ascontiguousarray(flat[start : start + _BLOCK]).data)
     return digest.hexdigest()
 
 
@@ -72,7 +70,9 @@ def new_entry(cache_dir: Path, key: str, bytes_needed: int) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise _disk_full(cache_dir, bytes_needed) from None
-        raise DuelError(f"the cache of faces in {cache_dir} cannot be written: {error.strerror or error}") from None
+        raise DuelError(
+            f"the cache of faces in {cache_dir} cannot be written: {error.strerror or error}"
+        ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -105,7 +105,7 @@ def _publish(temporary: Path, place: Path) -> None:
     """Rename into place. Whoever was there first stays if whole; what is broken there goes."""
     for _ in range(3):
         try:
-            os.rename(temporary, place)
+            temporary.rename(place)
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
@@ -113,10 +113,9 @@ def _publish(temporary: Path, place: Path) -> None:
         if read_entry(place) is not None:
             return
         broken = tempfile.mkdtemp(prefix=".tmp-broken-", dir=place.parent)
-        try:  # by rename, so that no other process meets a half-removed entry
-            os.rename(place, Path(broken) / "entry")
-        except FileNotFoundError:  # another process was quicker
-            pass
+        # By rename, so that no other process meets a half-removed entry; one may have been quicker.
+        with suppress(FileNotFoundError):
+            place.rename(Path(broken) / "entry")
         shutil.rmtree(broken, ignore_errors=True)
     raise DuelError(f"the cache of faces cannot replace {place}; remove it and try again")
 
@@ -134,7 +133,7 @@ def write_images(path: Path, faces: Iterable[np.ndarray], image_size: int) -> st
         for face in faces:
             data = np.ascontiguousarray(face, dtype=np.uint8)
             file.write(data.data)
-            digest.update(data)
+            digest.update(data.data)
             count += 1
         file.seek(0)
         _write_header(file, count, image_size)
@@ -153,8 +152,3 @@ def write_rest(folder: Path, groups: np.ndarray, manifest: Manifest) -> None:
     """Complete an entry whose images.npy is written."""
     np.save(folder / "groups.npy", groups)
     (folder / "manifest.json").write_text(json.dumps(manifest.as_dict(), indent=1), "utf-8")
-
-
-def renamed(manifest: Manifest, source: str) -> Manifest:
-    """The manifest with the source as it is named now."""
-    return replace(manifest, source=source)

@@ -8,6 +8,7 @@ antialiased at any size. Arrays are float32; one number a picture has shape [n, 
 import numpy as np
 
 Array = np.ndarray
+Number = np.ndarray | float
 LARGEST_SCALE = 0.93  # of a head: 1 is half the picture
 
 
@@ -32,13 +33,14 @@ class Dice:
         return Dice(self._uniform[rows, self._next :])
 
     def between(self, low: float, high: float) -> Array:
+        """Evenly between low and high."""
         return low + (high - low) * self._roll()
 
     def around(self, middle: float, spread: float) -> Array:
         """Bell-shaped between middle - spread and middle + spread."""
         return middle + spread * (self._roll() + self._roll() + self._roll() - 1.5) / 1.5
 
-    def chance(self, probability: Array | float) -> Array:
+    def chance(self, probability: Number) -> Array:
         """1.0 with the probability, else 0.0."""
         return (self._roll() < probability).astype(np.float32)
 
@@ -67,13 +69,14 @@ class Canvas:
         """Signed distance (negative inside, face units) -> coverage 0..1 with an edge one pixel wide."""
         return self.soft(distance, 1.0 / self.unit)
 
-    def soft(self, distance: Array, width: Array | float) -> Array:
+    def soft(self, distance: Array, width: Number) -> Array:
         """Coverage with an edge `width` face units wide."""
         coverage = distance * np.float32(-1.0 / width)
         coverage += np.float32(0.5)
         return np.clip(coverage, 0.0, 1.0, out=coverage)
 
     def paint(self, coverage: Array, colour: Array) -> None:
+        """Lay a colour over the pictures where coverage [n, S, S] is not 0."""
         step = colour - self.pixels
         step *= coverage[:, None]
         self.pixels += step
@@ -82,7 +85,7 @@ class Canvas:
         """Multiply by 1 - amount [n, S, S]."""
         self.pixels *= (1.0 - amount)[:, None]
 
-    def ellipse(self, cx: Array, cy: Array, rx: Array, ry: Array) -> Array:
+    def ellipse(self, cx: Number, cy: Number, rx: Number, ry: Number) -> Array:
         """Signed distance to an ellipse, exact enough near its edge."""
         return ellipse(self.x - cx, self.y - cy, rx, ry)
 
@@ -106,13 +109,15 @@ class Window(Canvas):
         tops = np.clip(row - side // 2, 0, size - side).tolist()
         lefts = np.clip(column - side // 2, 0, size - side).tolist()
         self._whole = whole
-        self._cuts = [np.s_[top : top + side, left : left + side] for top, left in zip(tops, lefts, strict=True)]
+        corners = zip(tops, lefts, strict=True)
+        self._cuts = [np.s_[top : top + side, left : left + side] for top, left in corners]
         pixels = np.stack([picture[:, *cut] for picture, cut in zip(whole.pixels, self._cuts, strict=True)])
         x = np.stack([values[cut] for values, cut in zip(whole.x, self._cuts, strict=True)])
         y = np.stack([values[cut] for values, cut in zip(whole.y, self._cuts, strict=True)])
         super().__init__(pixels, x, y, whole.unit)
 
     def paste(self) -> None:
+        """Put the square back into its picture."""
         for picture, cut, drawn in zip(self._whole.pixels, self._cuts, self.pixels, strict=True):
             picture[:, *cut] = drawn
 
@@ -127,8 +132,8 @@ def _pixel(canvas: Canvas, cx: Array, cy: Array) -> tuple[Array, Array]:
     return np.rint(column).astype(int), np.rint(row).astype(int)
 
 
-def ellipse(dx: Array, dy: Array, rx: Array, ry: Array) -> Array:
-    """Signed distance to an ellipse around the origin (first order: value over the length of its gradient)."""
+def ellipse(dx: Array, dy: Array, rx: Number, ry: Number) -> Array:
+    """Signed distance to an ellipse around the origin (first order: value over slope)."""
     across, down = dx * (1.0 / rx), dy * (1.0 / ry)
     across *= across
     down *= down
@@ -149,3 +154,8 @@ def turned(dx: Array, dy: Array, angle: Array) -> tuple[Array, Array]:
 def rgb(*colours: str) -> Array:
     """Hex colours -> float32 [k, 3] in 0..1."""
     return np.array([list(bytes.fromhex(colour)) for colour in colours], dtype=np.float32) / 255.0
+
+
+def mixed(red: float, green: float, blue: float) -> Array:
+    """One colour, 0..1, for all pictures: [1, 3, 1, 1]."""
+    return np.array([red, green, blue], dtype=np.float32)[None, :, None, None]

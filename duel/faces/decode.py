@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 # Any change to this file that changes a pixel needs a new number: it is part of the cache's key.
 DECODER_VERSION = 1
@@ -19,10 +19,17 @@ MAXIMUM_PIXELS = 100_000_000  # a decompression bomb, not a photograph
 MAXIMUM_BYTES = 200_000_000
 
 # Formats are named because Pillow would otherwise also hand files to Ghostscript (EPS) and the like.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO")
+# MPO, what some phones write, opens as JPEG. A Pillow built without a format does not list it.
+_NAMED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO")
+Image.init()
+FORMATS = tuple(name for name in _NAMED if name in Image.OPEN)
+# HEIC is among them so that it is reported as skipped, not passed over in silence.
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k"
-    " .tga .ico .heic .heif".split()  # HEIC is listed so that it is reported as skipped, not passed over
+    f".{ending}"
+    for ending in (
+        *("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff"),
+        *("ppm", "pgm", "pbm", "pnm", "avif", "jp2", "j2k", "tga", "ico", "heic", "heif"),
+    )
 )
 
 # EXIF tag 0x0112 -> what brings the picture upright.
@@ -64,7 +71,7 @@ def decode_face(data: bytes, image_size: int) -> np.ndarray:
             return _to_face(image, image_size)
     except UnusableImage:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnusableImage("not an image that Pillow can read") from None
     except Image.DecompressionBombError:
         raise UnusableImage(f"more than {MAXIMUM_PIXELS:,} pixels") from None
@@ -102,7 +109,7 @@ def _draft_size(width: int, height: int, side: int) -> tuple[int, int]:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes -> RGB. Transparent pictures are laid on white, the page they were cut out for."""
+    """Any of Pillow's modes -> RGB. Cut-out pictures are laid on white, the page they were made for."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _deep_grey(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:

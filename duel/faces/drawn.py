@@ -7,7 +7,7 @@ from duel.faces.parallel import in_order
 from duel.faces.portrait import draw_person
 
 DRAWING_VERSION = 1  # part of the cache's key: a new number for any change to a pixel
-_CHOICES = 13 * 64  # uniform numbers a face; drawing asks for fewer
+_CHOICES = 17 * 64  # uniform numbers a face; drawing asks for fewer
 _BATCH = 16  # keeps the working arrays of a 64x64 batch inside a core's cache
 
 

@@ -1,15 +1,16 @@
 """Which images are the same photograph: byte for byte, re-encoded, resized, retouched or mirrored.
 
 Two steps. Candidates: pairs whose normalised 16x16 luma thumbnails lie within a radius, found by
-comparing all with all on the thumbnails' leading principal components (a projection never lengthens a
-distance, so no pair within the radius is lost). Decision: the fine detail of the two pictures must correlate, at the
-best of a few small shifts; faces of different people with the same pose and light fail that test.
+comparing all with all on the thumbnails' low frequencies (a projection never lengthens a distance, so
+no pair within the radius is lost). Decision: the fine detail of the two pictures must
+correlate, at the best of a few small shifts; different people in the same pose and light fail there.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy.fft import dct
 from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -21,11 +22,13 @@ Pairs = tuple[np.ndarray, np.ndarray]  # int [P] each
 
 GROUPING_VERSION = 1  # part of the cache key: a new number for any change to which images are grouped
 RADIUS = 0.32  # between unit-length thumbnails; different faces are rarely nearer than 0.25
-DETAIL = 0.85  # correlation of fine detail; the same picture has more, different people seldom over 0.8
-_COMPONENTS = 24
+DETAIL = 0.85  # correlation of fine detail; different people seldom have more than 0.8
+COLOUR = 0.9  # correlation of the colours' layout; asked of pairs that are not sure by detail alone
+SURE_DETAIL = 0.92  # retouched or re-tinted copies pass here
+_FREQUENCIES = 6  # 27 waves
 _TILE = 64  # rows of a small matrix product; twice as many columns
 _ROWS, _WIDE = 512, 8  # a block of the comparison: rows, tiles across
-_MOST = 50_000  # candidates a block, against sources where everything looks alike
+_MOST = 8  # candidates for each image in each block
 _COARSE, _FINE = 16, 32
 _SHIFT = 2  # pixels of the fine thumbnail, each way
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -43,7 +46,9 @@ def find_groups(images: np.ndarray, workers: int | None = None) -> np.ndarray:
     same, first = _exact(images, workers)
     pairs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *_near(images, first, workers)])
     edges = np.concatenate([np.stack([np.arange(len(images)), first[same]], axis=1), pairs])
-    graph = coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(len(images),) * 2)
+    graph = coo_matrix(
+        (np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(len(images),) * 2
+    )
     _, label = connected_components(graph, directed=False)
     _, appearance, label = np.unique(label, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(appearance))[label].astype(np.int64)
@@ -53,7 +58,7 @@ def _exact(images: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (for each image the number of its content, for each content its first image)."""
 
     def work(indices: list[int]) -> list[str]:
-        return [hashlib.sha256(np.ascontiguousarray(images[index])).hexdigest() for index in indices]
+        return [hashlib.sha256(images[index].tobytes()).hexdigest() for index in indices]
 
     digests = np.array(list(in_order(work, range(len(images)), 256, workers)))
     _, first, same = np.unique(digests, return_index=True, return_inverse=True)
@@ -64,14 +69,19 @@ def _near(images: np.ndarray, first: np.ndarray, workers: int) -> Iterator[np.nd
     """Yield int [P, 2] arrays of images that are near duplicates, mirrored ones included."""
     thumbs = np.concatenate(list(_thumbnails(images, first, workers)))
     flat = thumbs.reshape(len(thumbs), -1)
-    sample = flat[:: max(1, len(flat) // 8192)]
-    _, axes = np.linalg.eigh(np.cov(sample, rowvar=False, bias=True))
-    axes = axes[:, : -_COMPONENTS - 1 : -1].astype(np.float32)
+    axes = _low_frequencies(thumbs.shape[-1])
     for mirrored in (False, True):
         seen = thumbs[:, :, ::-1].reshape(flat.shape) if mirrored else flat
         for left, right in in_order(_candidates(seen, flat, axes), range(0, len(flat), _ROWS), 1, workers):
-            agree = _same_detail(images, first[left], first[right], mirrored)
+            agree = _same_picture(images, first[left], first[right], mirrored)
             yield np.stack([first[left[agree]], first[right[agree]]], axis=1)
+
+
+def _low_frequencies(side: int) -> np.ndarray:
+    """float32 [side * side, k]: the slowest waves of the cosine transform, orthonormal, without the mean."""
+    waves = dct(np.eye(side), norm="ortho", axis=0)
+    chosen = [(u, v) for u in range(side) for v in range(side) if 0 < u + v <= _FREQUENCIES]
+    return np.stack([np.outer(waves[u], waves[v]).ravel() for u, v in chosen], axis=1).astype(np.float32)
 
 
 def _thumbnails(images: np.ndarray, chosen: np.ndarray, workers: int) -> Iterator[np.ndarray]:
@@ -118,18 +128,28 @@ def _candidates(seen: np.ndarray, flat: np.ndarray, axes: np.ndarray) -> Callabl
         found = [np.zeros((2, 0), dtype=np.int64)]
         block = slice(starts[0] // _TILE, (starts[0] + _ROWS) // _TILE)
         for first in range(starts[0] // (2 * _TILE), len(right_tiles), _WIDE):
-            close = left_tiles[block] @ right_tiles[first : first + _WIDE] >= limits[block]
-            tile_row, tile, row, column = np.unravel_index(np.flatnonzero(close)[:_MOST], close.shape)
+            product = left_tiles[block] @ right_tiles[first : first + _WIDE]
+            close = np.flatnonzero(product >= limits[block])
+            tile_row, tile, row, column = np.unravel_index(close, product.shape)
             left = starts[0] + tile_row * _TILE + row
             right = (first + tile) * 2 * _TILE + column
             keep = (left < right) & (right < len(flat))
-            left, right = left[keep], right[keep]
+            left, right = _nearest(left[keep], right[keep], product.reshape(-1)[close[keep]])
             near = np.linalg.norm(seen[left] - flat[right], axis=1) <= RADIUS
             found.append(np.stack([left[near], right[near]]))
         pairs = np.concatenate(found, axis=1)
         return [(pairs[0], pairs[1])]
 
     return search
+
+
+def _nearest(left: np.ndarray, right: np.ndarray, closeness: np.ndarray) -> Pairs:
+    """The _MOST closest partners of each left: where everything looks alike, the pairs stay few."""
+    order = np.lexsort((-closeness, left))
+    left, right = left[order], right[order]
+    starts = np.flatnonzero(np.diff(left, prepend=-1))
+    rank = np.arange(len(left)) - np.repeat(starts, np.diff(np.append(starts, len(left))))
+    return left[rank < _MOST], right[rank < _MOST]
 
 
 def _padded(points: np.ndarray) -> np.ndarray:
@@ -139,18 +159,37 @@ def _padded(points: np.ndarray) -> np.ndarray:
     return np.pad(np.hstack([points, lengths]), ((0, missing), (0, 0))).astype(np.float32)
 
 
-def _same_detail(images: np.ndarray, left: np.ndarray, right: np.ndarray, mirrored: bool) -> np.ndarray:
-    """bool [P]: whether the fine detail of the pictures agrees at the best small shift."""
-    parts = [slice(start, start + 64) for start in range(0, len(left), 64)]
-    scores = [_detail_correlation(images[left[part]], images[right[part]], mirrored) for part in parts]
-    return np.concatenate([np.zeros(0, dtype=np.float32), *scores]) >= DETAIL
+def _same_picture(images: np.ndarray, left: np.ndarray, right: np.ndarray, mirrored: bool) -> np.ndarray:
+    """bool [P]: whether fine detail agrees surely, or well enough together with the colours."""
+    agree = np.zeros(len(left), dtype=bool)
+    for start in range(0, len(left), 64):
+        part = slice(start, start + 64)
+        ours, theirs = images[left[part]], images[right[part]]
+        ours = ours[..., ::-1] if mirrored else ours
+        detail = _detail_correlation(ours, theirs)
+        colour = _colour_correlation(ours, theirs)
+        agree[part] = (detail >= SURE_DETAIL) | ((detail >= DETAIL) & (colour >= COLOUR))
+    return agree
 
 
-def _detail_correlation(left: np.ndarray, right: np.ndarray, mirrored: bool) -> np.ndarray:
+def _colour_correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """float32 [P]: how alike the colours lie across the pictures; about 0 for grey ones."""
+    ours, theirs = _chroma(left), _chroma(right)
+    return np.asarray((ours * theirs).sum(axis=(1, 2, 3)))
+
+
+def _chroma(images: np.ndarray) -> np.ndarray:
+    """float32 [P, 3, 8, 8] of unit length: colour without brightness and without the average tint."""
+    size = images.shape[-1] // 8
+    means = images.reshape(len(images), 3, 8, size, 8, size).mean(axis=(3, 5), dtype=np.float32)
+    means -= means.mean(axis=1, keepdims=True)
+    means -= means.mean(axis=(2, 3), keepdims=True)
+    return np.asarray(means / (np.sqrt((means**2).sum(axis=(1, 2, 3), keepdims=True)) + 1.0))
+
+
+def _detail_correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """float32 [P] in [-1, 1]. Both uint8 [P, 3, S, S]."""
     ours, theirs = _detail(left), _detail(right)
-    if mirrored:
-        ours = ours[:, :, ::-1]
     side = ours.shape[-1] - 2 * _SHIFT
     window = ours[:, _SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
     length = np.linalg.norm(window, axis=(1, 2))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import __version__ as pillow_version
 
-from duel.errors import UsageError
+from duel.errors import DuelError, UsageError
 from duel.faces.cache import cache_key, new_entry, read_entry, write_images, write_rest
 from duel.faces.decode import DECODER_VERSION, FILTER, MINIMUM_SIDE, UnusableImage, decode_face, quiet_pillow
 from duel.faces.drawn import DRAWING_VERSION, draw_indexed
@@ -40,6 +40,23 @@ def check_source(source: str) -> None:
         open_source(source).check()
 
 
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of load_faces."""
+
+    name: str
+    size: int
+    wanted: int
+    seed: int
+    cache_dir: Path
+    workers: int | None
+    on_progress: Progress | None
+
+    def report(self, done: int, total: int) -> None:
+        if self.on_progress and (done % 64 == 0 or done == total):
+            self.on_progress(done, total)
+
+
 def load_faces(
     source: str,
     image_size: int,
@@ -63,94 +80,79 @@ def load_faces(
         raise UsageError(f"image_size is {image_size!r}; allowed: {', '.join(map(str, IMAGE_SIZES))}")
     if wanted < 1:
         raise UsageError(f"the number of faces wanted is {wanted!r}; it must be at least 1")
+    request = _Request(source, image_size, wanted, seed, Path(cache_dir), workers, on_progress)
     with quiet_pillow():
-        if source == DRAWN:
-            return _load_drawn(image_size, wanted, seed, Path(cache_dir), workers, on_progress)
-        return _load_real(source, image_size, wanted, seed, Path(cache_dir), workers, on_progress)
+        return _load_drawn(request) if source == DRAWN else _load_real(request)
 
 
-def _load_drawn(
-    size: int, wanted: int, seed: int, cache_dir: Path, workers: int | None, on_progress: Progress | None
-) -> Faces:
-    settings = {"drawn": DRAWING_VERSION, "grouping": GROUPING_VERSION, "size": size, "wanted": wanted}
-    key = cache_key({**settings, "seed": seed})
-    kept = read_entry(cache_dir / key)
+def _load_drawn(request: _Request) -> Faces:
+    size, wanted = request.size, request.wanted
+    key = cache_key({"drawn": DRAWING_VERSION, "size": size, "wanted": wanted, "seed": request.seed})
+    kept = read_entry(request.cache_dir / key)
     if kept:
         return Faces(*kept)
 
+    def draw(indices: list[int]) -> list[np.ndarray]:
+        return list(draw_indexed(np.array(indices), size, request.seed))
+
     def faces() -> Iterator[np.ndarray]:
-        def draw(indices: list[int]) -> list[np.ndarray]:
-            return list(draw_indexed(np.array(indices), size, seed))
-
-        for done, face in enumerate(in_order(draw, range(wanted), 64, workers), 1):
+        for done, face in enumerate(in_order(draw, range(wanted), 64, request.workers), 1):
             yield face
-            _report(on_progress, done, wanted)
+            request.report(done, wanted)
 
-    blank = Manifest(DRAWN, "drawn", wanted, wanted, 0, [], 0, "", size)
-    return _build(cache_dir, key, faces(), blank, [], wanted, workers)
+    return _build(request, key, faces(), Manifest(DRAWN, "drawn", wanted, wanted, 0, [], 0, "", size), [])
 
 
-def _load_real(
-    name: str, size: int, wanted: int, seed: int, cache_dir: Path, workers: int | None, on_progress: Progress | None
-) -> Faces:
-    source = open_source(name)
-    whole, sample = _keys(source, size, wanted, seed)
+def _load_real(request: _Request) -> Faces:
+    source = open_source(request.name)
+    whole, sample = _keys(source, request)
     for key in (whole, sample):
-        kept = read_entry(cache_dir / key)
-        if kept and (key == sample or kept[2].found <= wanted):
-            return Faces(kept[0], kept[1], replace(kept[2], source=name))
+        kept = read_entry(request.cache_dir / key)
+        if kept and (key == sample or kept[2].found <= request.wanted):
+            return Faces(kept[0], kept[1], replace(kept[2], source=request.name))
     found = len(source.names)
-    source_needed = min(found, wanted)
-    skipped: list[dict[str, str]] = []
-    faces = _decode(source, size, wanted, seed, workers, skipped, on_progress)
-    blank = Manifest(name, source.kind, found, 0, source.ignored, [], 0, "", size)
     if found == 0:
-        source.check()  # names what there is instead
-    return _build(cache_dir, whole if found <= wanted else sample, faces, blank, skipped, source_needed, workers)
+        source.check()  # its error names what there is instead
+    skipped: list[dict[str, str]] = []
+    blank = Manifest(request.name, source.kind, found, 0, source.ignored, [], 0, "", request.size)
+    key = whole if found <= request.wanted else sample
+    return _build(request, key, _decode(source, request, skipped), blank, skipped)
 
 
-def _keys(source: Source, size: int, wanted: int, seed: int) -> tuple[str, str]:
+def _keys(source: Source, request: _Request) -> tuple[str, str]:
     """The cache's keys for the whole source and for a sample of it; found out without listing an archive."""
     settings: dict[str, Any] = {
         "source": [source.kind, source.identity()],
-        "size": size,
+        "size": request.size,
         "filter": int(FILTER),
         "least": MINIMUM_SIDE,
         "versions": [DECODER_VERSION, GROUPING_VERSION, pillow_version],
     }
-    return cache_key(settings), cache_key({**settings, "wanted": wanted, "seed": seed})
+    return cache_key(settings), cache_key({**settings, "wanted": request.wanted, "seed": request.seed})
 
 
-def _decode(
-    source: Source,
-    size: int,
-    wanted: int,
-    seed: int,
-    workers: int | None,
-    skipped: list[dict[str, str]],
-    on_progress: Progress | None,
-) -> Iterator[np.ndarray]:
-    """Yield decoded faces until there are `wanted` or the source is exhausted; fill `skipped`."""
-    names = source.names
+def _decode(source: Source, request: _Request, skipped: list[dict[str, str]]) -> Iterator[np.ndarray]:
+    """Yield decoded faces until there are enough or the source is exhausted; fill `skipped`."""
+    names, wanted = source.names, request.wanted
     order = np.arange(len(names))
     if len(names) > wanted:
-        order = np.random.default_rng(seed).permutation(order)
+        order = np.random.default_rng(request.seed).permutation(order)
     total, used, taken = min(len(names), wanted), 0, 0
 
     def work(items: list[tuple[int, Read]]) -> list[tuple[int, Decoded]]:
-        return [(index, _attempt(read, size)) for index, read in items]
+        return [(index, _attempt(read, request.size)) for index, read in items]
 
     while used < wanted and taken < len(order):
         # Sorted, so that an archive is read from front to back. Later rounds replace what was skipped.
         batch = np.sort(order[taken : taken + wanted - used]).tolist()
         taken += len(batch)
-        for index, face in in_order(work, source.read(batch), 32, workers):
+        for index, face in in_order(work, source.read(batch), 32, request.workers):
             if isinstance(face, UnusableImage):
                 skipped.append({"name": names[index], "reason": str(face)})
             else:
                 used += 1
                 yield face
-            _report(on_progress, min(used + len(skipped), total), total)
+            request.report(min(used + len(skipped), total), total)
 
 
 def _attempt(read: Read, size: int) -> Decoded:
@@ -163,29 +165,29 @@ def _attempt(read: Read, size: int) -> Decoded:
 
 
 def _build(
-    cache_dir: Path,
+    request: _Request,
     key: str,
     faces: Iterator[np.ndarray],
     manifest: Manifest,
     skipped: list[dict[str, str]],
-    most: int,
-    workers: int | None,
 ) -> Faces:
     """Write the faces and all that is known about them to the cache, and read them back."""
-    size = manifest.image_size
-    needed = most * (3 * size * size + 8) + 100_000
-    with new_entry(cache_dir, key, needed) as folder:
-        print_ = write_images(folder / "images.npy", faces, size)
+    needed = min(manifest.found, request.wanted) * (3 * request.size**2 + 8) + 100_000
+    with new_entry(request.cache_dir, key, needed) as folder:
+        digest = write_images(folder / "images.npy", faces, request.size)
         images = np.load(folder / "images.npy", mmap_mode="r")
-        groups = find_groups(images, workers)
+        # Drawn faces differ by construction (and a test): looking for duplicates would only cost time.
+        groups = np.arange(len(images)) if manifest.kind == "drawn" else find_groups(images, request.workers)
         distinct = int(groups.max()) + 1 if len(groups) else 0
-        manifest = replace(
-            manifest, used=len(images), skipped=skipped, duplicates=len(images) - distinct, fingerprint=print_
-        )
-        _require_enough(manifest, distinct, min(MINIMUM_FACES, most if manifest.kind == DRAWN else MINIMUM_FACES))
+        copies = len(images) - distinct
+        manifest = replace(manifest, used=len(images), skipped=skipped, duplicates=copies, fingerprint=digest)
+        _require_enough(manifest, distinct, min(MINIMUM_FACES, request.wanted))
         write_rest(folder, groups, manifest)
-    kept = read_entry(cache_dir / key)
-    assert kept is not None, "the cache entry was written a moment ago"
+    kept = read_entry(request.cache_dir / key)
+    if kept is None:
+        raise DuelError(
+            f"the cache of faces in {request.cache_dir} does not read back what was written to it"
+        )
     return Faces(kept[0], kept[1], manifest)
 
 
@@ -193,14 +195,9 @@ def _require_enough(manifest: Manifest, distinct: int, least: int) -> None:
     if distinct >= least:
         return
     some = "; ".join(f"{item['name']}: {item['reason']}" for item in manifest.skipped[:5])
-    more = f" (and {len(manifest.skipped) - 5} more)" if len(manifest.skipped) > 5 else ""
+    more = f"; and {len(manifest.skipped) - 5} more" if len(manifest.skipped) > 5 else ""
     raise UsageError(
-        f"--faces {manifest.source!r}: {distinct} usable distinct faces, but at least {least} are needed "
-        f"({manifest.found} images found, {manifest.duplicates} duplicates, {len(manifest.skipped)} skipped"
-        + (f": {some}{more})" if some else ")")
+        f"--faces {manifest.source!r}: {distinct} usable distinct faces, but at least {least} are needed; "
+        f"{manifest.found} images found, {manifest.duplicates} duplicates, {len(manifest.skipped)} skipped"
+        + (f" ({some}{more})" if some else "")
     )
-
-
-def _report(on_progress: Progress | None, done: int, total: int) -> None:
-    if on_progress and (done % 64 == 0 or done == total):
-        on_progress(done, total)

@@ -35,7 +35,9 @@ def _shrink(asked: np.ndarray, factor: float) -> np.ndarray:
 def _fill(groups: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
     """Large groups first, each to the partition with the largest share still open; then the single faces."""
     order = rng.permutation(len(groups))
-    _, first, label, counts = np.unique(groups[order], return_index=True, return_inverse=True, return_counts=True)
+    shuffled = groups[order]
+    _, first, label = np.unique(shuffled, return_index=True, return_inverse=True)
+    counts = np.bincount(label)
     members = np.split(order[np.argsort(label, kind="stable")], np.cumsum(counts)[:-1])
     shared = np.nonzero(counts > 1)[0]
     shared = shared[np.lexsort((first[shared], -counts[shared]))]

@@ -36,25 +36,30 @@ class ParquetSource:
     def _column(self) -> str:
         schema = self._file.schema_arrow
         for field in schema:
-            if _may_hold_images(field.type) and any(_decodes(value) for value in self._first_values(field.name)):
+            if _may_hold_images(field.type) and any(map(_decodes, self._first_values(field.name))):
                 return str(field.name)
         columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
         raise UsageError(
-            f"--faces {printable(str(self.path))!r} has no column of images (encoded bytes, or a struct with a "
-            f"field 'bytes'); its columns: {columns[:500] or 'none'}; its rows: {self._file.metadata.num_rows}"
+            f"--faces {printable(str(self.path))!r} has no column of images (encoded bytes, or a struct "
+            f"with a field 'bytes'); its columns: {columns[:500] or 'none'}; "
+            f"its rows: {self._file.metadata.num_rows}"
         )
 
     @cached_property
     def names(self) -> Sequence[str]:
+        """The images' names, in a fixed order."""
         return [f"row {row}" for row in range(self._file.metadata.num_rows)]
 
     def identity(self) -> Any:
+        """What the cache's key hashes; see Source."""
         return file_identity(self.path)
 
     def check(self) -> None:
-        assert self._column
+        """Raise UsageError unless there is an image."""
+        _ = self._column  # found, or the error
 
     def read(self, indices: Sequence[int]) -> Iterator[tuple[int, Read]]:
+        """Yield (index, function that returns the bytes) for ascending indices."""
         wanted = set(indices)
         start = 0
         for group in range(self._file.num_row_groups):
@@ -94,7 +99,8 @@ class ParquetSource:
 def _may_hold_images(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return any(field.name == "bytes" and _may_hold_images(field.type) for field in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(test(kind) for test in tests)
 
 
 def _image_bytes(value: Any) -> bytes:

@@ -1,0 +1,99 @@
+"""Entrants whose results are known beforehand, and a progress view that says nothing."""
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def as_network_input(images: np.ndarray) -> torch.Tensor:
+    """uint8 [N, 3, S, S] -> float in [-1, 1]."""
+    return torch.from_numpy(images).float() / 127.5 - 1
+
+
+class Replay(nn.Module):
+    """A generator that returns the given images one after the other, whatever the noise."""
+
+    latent = 4
+
+    def __init__(self, images: np.ndarray):
+        super().__init__()
+        self.register_buffer("images", as_network_input(images))
+        self.position = 0
+
+    def forward(self, noise: torch.Tensor) -> torch.Tensor:
+        rows = [(self.position + i) % len(self.images) for i in range(len(noise))]
+        self.position += len(noise)
+        return self.images[rows]
+
+
+class Constant(nn.Module):
+    """A detector with one answer."""
+
+    def __init__(self, logit: float):
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(images),), self.logit)
+
+
+class Brightness(nn.Module):
+    """A detector that calls bright images fake."""
+
+    def __init__(self, threshold: float):
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().mean((1, 2, 3)) - self.threshold
+
+
+class Oracle(nn.Module):
+    """A detector that knows every held-out real, to the pixel."""
+
+    def __init__(self, reals: np.ndarray):
+        super().__init__()
+        weights = torch.randint(1, 2**40, reals.shape[1:], generator=torch.Generator().manual_seed(0))
+        self.register_buffer("weights", weights)
+        self.register_buffer("known", self._marks(as_network_input(reals)))
+
+    def _marks(self, images: torch.Tensor) -> torch.Tensor:
+        return (((images.float() + 1) * 127.5).round().long() * self.weights).sum((1, 2, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.isin(self._marks(images), self.known), -5.0, 5.0)
+
+
+class Swapped(nn.Module):
+    """A detector that answers the opposite of another."""
+
+    def __init__(self, detector: nn.Module):
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return -self.detector(images)
+
+
+class Shifted(nn.Module):
+    """A detector with a constant added to its logits."""
+
+    def __init__(self, detector: nn.Module, shift: float):
+        super().__init__()
+        self.detector, self.shift = detector, shift
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.detector(images).float() + self.shift
+
+
+def centred(detector: nn.Module, images: np.ndarray) -> nn.Module:
+    """The detector, shifted so that about half of `images` count as fake: it has an opinion on each."""
+    with torch.no_grad():
+        return Shifted(detector, -float(detector.eval()(as_network_input(images)).median()))
+
+
+class Silent:
+    """A Watch that shows nothing."""
+
+    def __getattr__(self, name: str):
+        return lambda *args, **kwargs: None

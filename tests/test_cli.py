@@ -1,0 +1,152 @@
+"""Wrong usage, settings and input: exit 2 and one clear message before any work starts, never a traceback."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, TINY, run_league
+from duel.league import main
+from duel.rundir import NEEDED
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Runs the command line in this process; returns its exit code and what it printed."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setenv("DUEL_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(sys, "argv", ["duel", "--out", str(tmp_path / "out"), *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+WRONG = [
+    (["--trials", "1"], ["--trials", "1"]),
+    (["--trials", "many"], ["--trials", "many"]),
+    (["--seed", "-1"], ["--seed", "-1"]),
+    (["--seed", "x"], ["--seed", "x"]),
+    (["--colour"], ["--colour"]),
+    (["extra"], ["extra"]),
+    (["--sweep", "nowhere.yaml"], ["nowhere.yaml"]),
+    (["--sweep", ROOT], [str(ROOT)]),
+    (["--sweep", ROOT / "README.md"], ["README.md"]),
+    (["--sweep", TINY, "--faces", "nowhere"], ["--faces", "nowhere"]),
+    (["--sweep", TINY, "--faces", TINY], ["--faces", "tiny.yaml"]),
+    (["--sweep", TINY, "--faces", ""], ["--faces"]),
+    (["--sweep", TINY, "--name", "a/b"], ["--name", "a/b"]),
+    (["--sweep", TINY, "--name", ""], ["--name"]),
+    (["--sweep", TINY, "--name", ".."], ["--name", ".."]),
+    (["--sweep", TINY, "--name", "-x"], ["--name"]),
+    (["--sweep", TINY, "--max-concurrent", "0"], ["--max-concurrent", "0"]),
+    (["--sweep", TINY, "--cpus-per-trial", "0"], ["--cpus-per-trial", "0"]),
+    (["--sweep", TINY, "--gpus-per-trial", "-1"], ["--gpus-per-trial", "-1"]),
+    (["--sweep", TINY, "--gpus-per-trial", "1.5"], ["gpu", "1.5"]),
+    (["--sweep", TINY, "--max-failures", "-1"], ["--max-failures", "-1"]),
+    (["--sweep", TINY, "--storage", "gopher://x/y"], ["--storage", "gopher://x/y"]),
+    (["--resume", "nothing"], ["--resume nothing", "run.json"]),
+    (["--resume", "nothing", "--trials", "8"], ["--resume", "--trials"]),
+    (["--resume", "nothing", "--dry-run"], ["--dry-run", "--resume"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG, ids=[" ".join(map(str, a)) for a, _ in WRONG])
+def test_wrong_usage(command, tmp_path, arguments, words):
+    code, out, err = command(*arguments)
+    assert code == 2, err
+    assert out == ""
+    for word in words:
+        assert word in err.replace("\n", " ")
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("out/*/run.json"))
+
+
+def test_an_empty_folder_of_faces(command, tmp_path):
+    (tmp_path / "faces").mkdir()
+    code, _, err = command("--sweep", TINY, "--faces", tmp_path / "faces")
+    assert code == 2
+    assert "faces" in err
+
+
+def test_too_few_faces_leave_no_run_behind(command, tmp_path):
+    from PIL import Image
+
+    for i in range(5):
+        folder = tmp_path / "faces" / f"{i}.png"
+        folder.parent.mkdir(exist_ok=True)
+        Image.effect_noise((40, 40), 60 + i).save(folder)
+    (tmp_path / "faces" / "broken.jpg").write_text("no picture")
+    code, _, err = command("--sweep", TINY, "--faces", tmp_path / "faces", "--name", "few")
+    assert code == 2
+    assert "5" in err
+    assert not (tmp_path / "out" / "few").exists()
+
+
+def test_a_taken_name(command, tmp_path):
+    folder = tmp_path / "out" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    code, _, err = command("--sweep", TINY, "--name", "mine")
+    assert code == 2
+    assert "--resume mine" in err
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": 1}', "null"])
+def test_a_broken_run_json(command, tmp_path, text):
+    folder = tmp_path / "out" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(text)
+    code, _, err = command("--resume", "mine")
+    assert code == 2
+    assert "run.json" in err
+
+
+def test_an_output_folder_that_is_a_file(command, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    code, _, err = command("--sweep", TINY, "--name", "a")
+    assert code == 2
+    assert "--out" in err
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "somewhere", "127.0.0.1:99999999"])
+def test_no_cluster_at_the_address(command, address):
+    code, _, err = command("--sweep", TINY, "--address", address, "--name", "a")
+    assert code == 2
+    assert f"--address {address}" in err
+
+
+def test_a_run_that_somebody_else_works_on(command, tmp_path):
+    import fcntl
+
+    folder = tmp_path / "out" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(dict.fromkeys(NEEDED, "running")))
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, _, err = command("--resume", "mine")
+    assert code == 2
+    assert "another process" in err
+
+
+def test_help_teaches(command):
+    code, out, _ = command("--help")
+    assert code == 0
+    for word in ("--trials", "--sweep", "--faces", "--resume", "--dry-run", "sweeps/quick.yaml", "Exit codes"):
+        assert word in out
+
+
+@pytest.mark.slow
+def test_the_missions_plan(tmp_path):
+    done = run_league("--trials", 32, "--dry-run", "--out", tmp_path, cache=tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    for words in ("87,600", "16 generators", "16 detectors", "256 of 15,000 fakes + 15,000", "GiB", "in all"):
+        assert words in done.stdout
+    assert not any(Path(tmp_path).iterdir())

@@ -1,0 +1,126 @@
+"""Planted entrants whose results are known, sent through the round robin as it runs in a league."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+from ray import cloudpickle
+from torch import nn
+
+import planted
+from duel import matches
+from duel.families import family_settings
+from duel.faces import draw_faces
+from duel.models import build
+
+pytestmark = pytest.mark.slow
+SIZE, COUNT = 16, 1000
+ROOM = {"cpu": 1, "gpu": 0.0}
+
+
+@pytest.fixture(scope="module")
+def local_ray():
+    cloudpickle.register_pickle_by_value(planted)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def reals() -> np.ndarray:
+    """Twice COUNT faces: the league's held-out reals, and as many that no one has seen."""
+    return draw_faces(2 * COUNT, SIZE, seed=5)
+
+
+def detectors(held_out: np.ndarray) -> dict[str, nn.Module]:
+    torch.manual_seed(3)
+    plain = {f: build("detector", f, SIZE, family_settings("detector", f, {"width": 8, "depth": 2})) for f in ("cnn", "resnet18")}
+    return {
+        "cnn": planted.centred(plain["cnn"], held_out),
+        "resnet18": planted.centred(plain["resnet18"], held_out),
+        "brightness": planted.Brightness(float(held_out.mean()) / 127.5 - 1),
+        "says-real": planted.Constant(-3.0),
+        "says-fake": planted.Constant(3.0),
+        "says-half": planted.Constant(0.0),
+        "oracle": planted.Oracle(held_out),
+    }
+
+
+def generators(unseen: np.ndarray) -> dict[str, nn.Module]:
+    torch.manual_seed(4)
+    settings = family_settings("generator", "dcgan", {"width": 8, "latent": 16})
+    return {"unseen-reals": planted.Replay(unseen), "dcgan": build("generator", "dcgan", SIZE, settings)}
+
+
+@pytest.fixture(scope="module")
+def table(local_ray, reals, tmp_path_factory):
+    return played(reals, detectors(reals[:COUNT]), tmp_path_factory.mktemp("work"))
+
+
+def played(reals: np.ndarray, team_b: dict[str, nn.Module], work: Path):
+    """The match table, by generator and detector."""
+    team_a = generators(reals[COUNT:])
+    models = {Path(name): model.eval() for name, model in {**team_a, **team_b}.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matches, "load_model", lambda folder: (models[folder], {}))
+        fakes = matches.fakes_of({n: Path(n) for n in team_a}, "league", COUNT, 0, work, ROOM, planted.Silent())
+        rows = matches.play(
+            {n: Path(n) for n in team_a}, {n: Path(n) for n in team_b}, fakes, ray.put(reals), (0, COUNT),
+            {n: [] for n in team_b}, work, ROOM, planted.Silent(),
+        )  # fmt: skip
+    return rows.set_index(["generator", "detector"])
+
+
+@pytest.mark.parametrize("detector", ["cnn", "resnet18", "brightness"])
+def test_unseen_reals_are_within_noise_of_half(table, detector):
+    row = table.loc["unseen-reals", detector]
+    assert 0.05 < row["real_accuracy"] < 0.95  # a detector with an opinion, not a constant one
+    assert abs(row["accuracy"] - 0.5) < 4 * np.sqrt(0.25 / (2 * COUNT))
+
+
+def test_the_oracle_wins_every_match(table):
+    rows = table.xs("oracle", level="detector")
+    assert (rows["accuracy"] == 1.0).all()
+    assert (rows["auc"] == 1.0).all()
+    assert (rows["winner"] == "detector").all()
+
+
+@pytest.mark.parametrize("detector", ["says-real", "says-fake", "says-half"])
+def test_a_constant_answer_gets_exactly_half_and_wins_by_the_rule(table, detector):
+    rows = table.xs(detector, level="detector")
+    assert (rows["accuracy"] == 0.5).all()
+    assert (rows["auc"] == 0.5).all()
+    assert (rows["winner"] == "detector").all()
+
+
+def test_swapped_labels_turn_every_result(table, reals, tmp_path):
+    answering = {n: d for n, d in detectors(reals[:COUNT]).items() if not n.startswith("says")}
+    swapped = played(reals, {n: planted.Swapped(d) for n, d in answering.items()}, tmp_path)
+    for key, row in swapped.iterrows():
+        before = table.loc[key]
+        assert row["accuracy"] == pytest.approx(1 - before["accuracy"], abs=1e-12)
+        assert row["auc"] == pytest.approx(1 - before["auc"], abs=1e-4)  # ties where float32 saturates
+        if before["accuracy"] != 0.5:
+            assert {row["winner"], before["winner"]} == {"detector", "generator"}
+
+
+def test_fakes_for_different_purposes_share_none(local_ray, tmp_path, monkeypatch):
+    model = generators(draw_faces(4, SIZE, 0))["dcgan"].eval()
+    monkeypatch.setattr(matches, "load_model", lambda folder: (model, {}))
+    sets = []
+    for purpose in ("sparring", "validation", "league"):
+        refs = matches.fakes_of({"a": Path("a"), "b": Path("b")}, purpose, 50, 0, tmp_path, ROOM, planted.Silent())
+        sets += [{image.tobytes() for image in ray.get(ref)} for ref in refs.values()]
+    assert len(set.union(*sets)) == sum(map(len, sets)) == 6 * 50
+
+
+def test_work_on_disk_is_not_done_again(local_ray, tmp_path, monkeypatch):
+    path = tmp_path / "fakes" / "league" / "a.npy"
+    path.parent.mkdir(parents=True)
+    np.save(path, np.full((5, 3, SIZE, SIZE), 9, np.uint8))
+    monkeypatch.setattr(matches, "load_model", None)
+    refs = matches.fakes_of({"a": Path("a")}, "league", 5, 0, tmp_path, ROOM, planted.Silent())
+    assert (ray.get(refs["a"]) == 9).all()
