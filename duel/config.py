@@ -152,11 +152,14 @@ class SideSweep(_Strict):
     mode: Literal["min", "max"]
     budget: Budget
     resources: Resources = Resources()
-    max_concurrent: int = Field(
-        4, ge=1, description="trials at once, and how far the search runs ahead of results"
-    )
+    max_concurrent: int = Field(4, ge=1, description="trials at once, and how far the search runs ahead of results")
     startup_trials: int = Field(6, ge=1, description="random trials before Optuna's TPE guides the search")
     families: dict[str, Space] = Field(min_length=1)
+
+    @property
+    def worst(self) -> float:
+        """What a failed trial counts as: finite, and worse than any that works."""
+        return {"min": 1e6, "max": 0.0}[self.mode]
 
 
 class GeneratorSweep(SideSweep):
@@ -223,9 +226,7 @@ def parse_sweep(raw: dict, name: str) -> Sweep:
         sweep = Sweep.model_validate(raw)
     except ValidationError as error:
         raise UsageError("\n".join(f"{name}: {_fault(e, Sweep)}" for e in error.errors())) from None
-    faults = [
-        f"{name}: {fault}" for side in ("generator", "detector") for fault in _space_faults(sweep, side)
-    ]
+    faults = [f"{name}: {fault}" for side in ("generator", "detector") for fault in _space_faults(sweep, side)]
     if faults:
         raise UsageError("\n".join(faults))
     return sweep
@@ -269,18 +270,12 @@ def _fault(error: Any, model: type[BaseModel]) -> str:
 
 
 def _allowed_keys(loc: tuple, model: type[BaseModel]) -> list[str]:
-    kinds = {
-        c.model_fields["type"].annotation.__args__[0]: c for c in (Uniform, LogUniform, Int, Choice, Fixed)
-    }
+    kinds = {c.model_fields["type"].annotation.__args__[0]: c for c in (Uniform, LogUniform, Int, Choice, Fixed)}
     for part in loc:
         if part in kinds and part in loc[-1:]:
             return list(kinds[part].model_fields)
         field = model.model_fields.get(str(part))
-        if (
-            field is not None
-            and isinstance(field.annotation, type)
-            and issubclass(field.annotation, BaseModel)
-        ):
+        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             model = field.annotation
     return list(model.model_fields)
 

@@ -13,15 +13,14 @@ from duel.families import family_settings
 from duel.models import build
 from duel.report.images import animation, sheet
 from duel.store import Store
-from duel.sweep import Outcome, read_state
+from duel.sweep.run import Outcome
+from duel.sweep.trial import read_state
 
 SHEET_COLUMNS = 8
 ANIMATION_FRAMES = 24
 
 
-def save_entrants(
-    outcomes: list[Outcome], objective_name: str, image_size: int, storage: str, folder: Path
-) -> None:
+def save_entrants(outcomes: list[Outcome], objective_name: str, image_size: int, storage: str, folder: Path) -> None:
     """Write models/NAME/ for every finished trial, and fakes/NAME.png and .gif for generators; then drop its state.
 
     Nothing is written again for an entrant whose model is already there.
@@ -47,9 +46,7 @@ def _save_entrant(outcome: Outcome, objective_name: str, image_size: int, store:
                                "history": outcome.history}  # fmt: skip
     if "sparring" in state:
         metrics["sparring"] = state["sparring"]
-    save_model(
-        folder / "models" / outcome.name, outcome.side, outcome.family, image_size, settings, model, metrics
-    )
+    save_model(folder / "models" / outcome.name, outcome.side, outcome.family, image_size, settings, model, metrics)
 
 
 def _save_pictures(name: str, frames: list[torch.Tensor], folder: Path) -> None:
@@ -68,6 +65,4 @@ def _save_pictures(name: str, frames: list[torch.Tensor], folder: Path) -> None:
 
 def sparring_of(folder: Path, detectors: list[str]) -> dict[str, list[str]]:
     """Detector -> generators whose fakes it trained on, from the saved models."""
-    return {
-        d: json.loads((folder / "models" / d / "metrics.json").read_text())["sparring"] for d in detectors
-    }
+    return {d: json.loads((folder / "models" / d / "metrics.json").read_text())["sparring"] for d in detectors}

@@ -41,9 +41,7 @@ class DcganSettings(GeneratorSettings):
     """DCGAN (Radford 2016): strided and transposed convolutions, batch norm, noise to image."""
 
     width: int = Field(64, ge=4, le=512, description="channels of the generator's last hidden layer")
-    width_discriminator: int = Field(
-        64, ge=4, le=512, description="channels of the discriminator's first layer"
-    )
+    width_discriminator: int = Field(64, ge=4, le=512, description="channels of the discriminator's first layer")
     upsample: Literal["transposed", "nearest"] = Field(
         "transposed", description="the paper's transposed convolutions, or nearest + convolution (Odena 2016)"
     )

@@ -43,9 +43,7 @@ def warn_if_long(sweep: Sweep, trials: int, cluster: Cluster, progress: Progress
 def _forecast(sweep: Sweep, trials: int, faces: str, cluster: Cluster) -> Forecast:
     rooms = {side: cluster.fit(sweep.side(side).resources) for side in ("generator", "detector")}
     threads = {side: int(room["cpu"]) for side, room in rooms.items()}
-    parallel = {
-        side: _at_once(room, cluster, sweep.side(side).max_concurrent) for side, room in rooms.items()
-    }
+    parallel = {side: _at_once(room, cluster, sweep.side(side).max_concurrent) for side, room in rooms.items()}
     plan = make_plan(sweep, trials, _speeds(sweep, threads, rooms["generator"], cluster.joined), parallel)
     gpus = f"{cluster.gpus} GPUs ({', '.join(cluster.gpu_names)})" if cluster.gpus else "no GPU"
     where = f"{cluster.nodes} node{'s' * (cluster.nodes != 1)}, {cluster.cpus} CPU cores ({cluster.cpu_model}), {gpus}"
@@ -74,6 +72,4 @@ def _this_machine() -> Cluster:
     gpus = torch.cuda.device_count()
     names = [torch.cuda.get_device_name(i) for i in range(gpus)]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return Cluster(
-        False, 1, len(os.sched_getaffinity(0)), gpus, sorted(set(names)), cpu_model(), round(memory, 1)
-    )
+    return Cluster(False, 1, len(os.sched_getaffinity(0)), gpus, sorted(set(names)), cpu_model(), round(memory, 1))

@@ -71,20 +71,14 @@ def play(generators: dict[str, Path], detectors: dict[str, Path], fakes: dict[st
     for detector, folder in detectors.items():
         jobs[_scores(work, detector, "reals")] = _Later(call, folder, reals, span, threads)
         for generator in generators:
-            jobs[_scores(work, detector, generator)] = _Later(
-                call, folder, fakes[generator], (0, count), threads
-            )
+            jobs[_scores(work, detector, generator)] = _Later(call, folder, fakes[generator], (0, count), threads)
     watch.stage("matches", len(jobs), "readings")
     scores = dict(zip(jobs, (ray.get(ref) for ref in _run(jobs, watch)), strict=True))
     rows = []
     for generator in generators:
         for detector in detectors:
-            row = _row(
-                scores[_scores(work, detector, "reals")], scores[_scores(work, detector, generator)], detector
-            )
-            rows.append(
-                {"generator": generator, "detector": detector, **row, "seen": generator in sparring[detector]}
-            )
+            row = _row(scores[_scores(work, detector, "reals")], scores[_scores(work, detector, generator)], detector)
+            rows.append({"generator": generator, "detector": detector, **row, "seen": generator in sparring[detector]})
     return pd.DataFrame(rows)[MATCH_COLUMNS]
 
 

@@ -1,13 +1,11 @@
-"""How good fakes and detectors are: KID on a named feature network, and AUC."""
+"""How good fakes are: KID on a named feature network."""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
-from torchmetrics.image.kid import poly_mmd
 
 from duel.device import autocast, place
 from duel.errors import UsageError
@@ -104,11 +102,11 @@ def kid(
     `subsets` random subsets of `subset_size` (or of all there are, where there are fewer). It can be
     slightly negative. Raises UsageError for fewer than 2 features on a side.
     """
+    from torchmetrics.image.kid import poly_mmd  # takes seconds, which processes without a KID can spare
+
     size = min(subset_size, len(real_features), len(fake_features))
     if size < 2:
-        raise UsageError(
-            f"KID needs at least 2 images a side, got {len(real_features)} and {len(fake_features)}"
-        )
+        raise UsageError(f"KID needs at least 2 images a side, got {len(real_features)} and {len(fake_features)}")
     if size == len(real_features) == len(fake_features):
         subsets = 1  # every subset would be the whole
     rng = np.random.default_rng(seed)
@@ -161,9 +159,3 @@ class KidScorer:
 def noise_images(count: int, size: int, seed: int) -> np.ndarray:
     """Uniform noise, uint8 [count, 3, size, size]: the yardstick for a generator that has learnt nothing."""
     return np.random.default_rng(seed).integers(0, 256, (count, 3, size, size), dtype=np.uint8)
-
-
-def auc(real_probabilities: np.ndarray, fake_probabilities: np.ndarray) -> float:
-    """Area under the ROC curve: the chance that a fake gets a higher P(fake) than a real; ties count half."""
-    u = mannwhitneyu(fake_probabilities, real_probabilities, method="asymptotic").statistic
-    return float(u / (len(real_probabilities) * len(fake_probabilities)))

@@ -67,8 +67,7 @@ def make_plan(sweep: Sweep, trials: int, speeds: Speeds, parallel: dict[str, int
         detectors=detectors,
         matches=pairs,
         faces=sum(sizes.values()),
-        images_trained=generators * sweep.generators.budget.max_images
-        + detectors * sweep.detectors.budget.max_images,
+        images_trained=generators * sweep.generators.budget.max_images + detectors * sweep.detectors.budget.max_images,
         images_judged=judged,
         stage_seconds={
             "start": START_SECONDS,
@@ -161,10 +160,7 @@ def _rate(work: Callable[[], Any], images: int) -> float:
 def _middles(sweep: Sweep, side: str) -> list[tuple[str, Settings]]:
     """Each family with the middle of every search range."""
     families = sweep.side(side).families
-    return [
-        (f, family_settings(side, f, {k: _middle(p) for k, p in space.items()}))
-        for f, space in families.items()
-    ]
+    return [(f, family_settings(side, f, {k: _middle(p) for k, p in space.items()})) for f, space in families.items()]
 
 
 def _middle(parameter: Any) -> Any:

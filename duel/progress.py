@@ -38,9 +38,7 @@ class Progress:
     def __init__(self, console: Console | None = None):
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._begin("", 0, "")
-        self._live = Live(
-            console=self.console, refresh_per_second=4, get_renderable=self._view, transient=True
-        )
+        self._live = Live(console=self.console, refresh_per_second=4, get_renderable=self._view, transient=True)
 
     def __enter__(self) -> "Progress":
         if self.console.is_terminal:
@@ -67,13 +65,11 @@ class Progress:
         self._running[name] = (images, objective)
         better = min if self._mode == "min" else max
         self._best = objective if self._best is None else better(self._best, objective)
-        self._line(
-            f"{name}: {images:,} images, objective {objective:.4f} (best {self._best:.4f}), {self._left()}"
-        )
+        self._line(f"{name}: {images:,} images, objective {objective:.4f} (best {self._best:.4f}), {self._left()}")
 
     def trial_ended(self, name: str) -> None:
         """A trial left the stage."""
-        images, objective = self._running.pop(name, (0, float("nan")))
+        images, _ = self._running.pop(name, (0, 0.0))
         self._done += 1
         self._line(f"{name}: ended after {images:,} images; {self._done} of {self._total} trials done")
 
@@ -123,6 +119,4 @@ def span(seconds: float) -> str:
     """Seconds as a person says them: 42 s, 3 min 05 s, 2 h 10 min."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-    )
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -3,11 +3,12 @@
 Pure functions on arrays and tables: no files, no networks. A change to a rule of the league is a change here.
 """
 
-import choix
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri  # type: ignore[import-untyped]
+
+from duel.scores import auc
 
 SIDES = ("generator", "detector")
 MATCH_COLUMNS = [
@@ -37,9 +38,7 @@ def decide(accuracy: float) -> str:
     return "detector" if accuracy >= 0.5 else "generator"
 
 
-def match_row(
-    real_probs: NDArray[np.floating], fake_probs: NDArray[np.floating]
-) -> dict[str, int | float | str]:
+def match_row(real_probs: NDArray[np.floating], fake_probs: NDArray[np.floating]) -> dict[str, int | float | str]:
     """Score one match from a detector's answers.
 
     real_probs, fake_probs: P(fake) for each real [n_real] and each fake [n_fake], in [0, 1].
@@ -67,14 +66,6 @@ def match_row(
     }
 
 
-def auc(reals: NDArray[np.floating], fakes: NDArray[np.floating]) -> float:
-    """P(score of a fake > score of a real), ties counted as one half. Scores [n_real] and [n_fake], no
-    NaN."""
-    ranks = rankdata(np.concatenate([fakes, reals]))
-    above = ranks[: len(fakes)].sum() - len(fakes) * (len(fakes) + 1) / 2
-    return float(above / (len(fakes) * len(reals)))
-
-
 def _checked(name: str, probs: NDArray[np.floating]) -> NDArray[np.float64]:
     values = np.asarray(probs, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
@@ -84,9 +75,7 @@ def _checked(name: str, probs: NDArray[np.floating]) -> NDArray[np.float64]:
     return values
 
 
-def fit_ratings(
-    n_entrants: int, results: NDArray[np.integer]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def fit_ratings(n_entrants: int, results: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Ratings of all entrants on one scale, with their standard errors, from who beat whom.
 
     results: [matches, 2] of entrant numbers, winner first. Returns (ratings, errors), each [n_entrants], in
@@ -102,15 +91,15 @@ def fit_ratings(
     at the peak was tried: its errors are 8 to 10 % too small (2x2 to 16x16 entrants), those of expectation
     propagation 0 to 3 %.
     """
+    import choix  # brings scipy.stats with it: a second that tasks which only score can spare
+
     if n_entrants == 0:
         return np.empty(0), np.empty(0)
     # choix visits the matches in an order that it draws from numpy's global generator.
     outer_state = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:
-        strengths, covariance = choix.ep_pairwise(
-            n_entrants, [(int(w), int(lost)) for w, lost in results], ALPHA
-        )
+        strengths, covariance = choix.ep_pairwise(n_entrants, [(int(w), int(lost)) for w, lost in results], ALPHA)
     finally:
         np.random.set_state(outer_state)  # noqa: NPY002
     return MEAN_RATING + POINTS_PER_NAT * strengths, POINTS_PER_NAT * np.sqrt(np.diag(covariance))
@@ -144,9 +133,7 @@ def _scores(matches: pd.DataFrame) -> pd.DataFrame:
     # Sorted, because a mean of floats depends on their order in its last digits.
     both = pd.concat(halves).sort_values(["name", "generator", "detector"])
     seen = both["seen"].astype(bool)
-    both = both.assign(
-        seen_accuracy=both["accuracy"].where(seen), unseen_accuracy=both["accuracy"].where(~seen)
-    )
+    both = both.assign(seen_accuracy=both["accuracy"].where(seen), unseen_accuracy=both["accuracy"].where(~seen))
     return both.groupby("name").agg(
         played=("won", "size"),
         wins=("won", "sum"),
@@ -162,7 +149,7 @@ def _with_ratings(board: pd.DataFrame, matches: pd.DataFrame) -> pd.DataFrame:
     generator_won = (ordered["winner"] == "generator").to_numpy(dtype=bool)[:, None]
     pairs = np.stack([ordered[side].map(number).to_numpy(dtype=np.int64) for side in SIDES], axis=1)
     ratings, errors = fit_ratings(len(board), np.where(generator_won, pairs, pairs[:, ::-1]))
-    half = norm.ppf(0.975) * errors
+    half = ndtri(0.975) * errors
     # Whole points, so that equal records tie in spite of the fit's last digits and the next criterion
     # decides.
     return board.assign(
@@ -188,9 +175,7 @@ def _check_tables(matches: pd.DataFrame, entrants: pd.DataFrame) -> None:
         if missing := [c for c in columns if c not in table]:
             raise ValueError(f"{what} lacks the columns {missing}")
     if entrants["name"].duplicated().any():
-        raise ValueError(
-            f"entrants names someone twice: {sorted(entrants['name'][entrants['name'].duplicated()])}"
-        )
+        raise ValueError(f"entrants names someone twice: {sorted(entrants['name'][entrants['name'].duplicated()])}")
     if unknown := set(entrants["side"]) - set(SIDES):
         raise ValueError(f"side must be one of {SIDES}, got {sorted(unknown)}")
     if unknown := set(matches["winner"]) - set(SIDES):

@@ -15,7 +15,6 @@ import pandas as pd
 from duel.errors import DuelError, UsageError
 from duel.store import write_atomically
 
-
 NEEDED = {"name", "status", "seed", "settings", "trials_requested", "storage", "faces", "stages", "notes"}
 
 

@@ -18,13 +18,13 @@ from duel.matches import fakes_of, play
 from duel.metrics import FEATURE_NETWORK
 from duel.progress import Progress
 from duel.ratings import leaderboard
-from duel.report.page import write_report
 from duel.report.images import sheet
+from duel.report.page import write_report
 from duel.rundir import RunFolder, check_same_faces
 from duel.seeds import derive
 from duel.store import write_array
-from duel.sweep import Job, run_sweep
-from duel.sweep.run import trial_row
+from duel.sweep.run import run_sweep, trial_row
+from duel.sweep.trial import Job
 from duel.sweep.yardsticks import measure_yardsticks
 
 
@@ -80,9 +80,7 @@ class League:
         self.reals = ray.put(self.images)
         del self.images
 
-    def _describe_faces(
-        self, manifest: dict[str, Any], asked: dict[str, int], parts: dict[str, np.ndarray]
-    ) -> None:
+    def _describe_faces(self, manifest: dict[str, Any], asked: dict[str, int], parts: dict[str, np.ndarray]) -> None:
         got = {name: len(parts[name]) for name in PARTITIONS}
         factor = sum(got.values()) / sum(asked.values())
         shrunk = round(factor, 4) if got != asked else None
@@ -124,9 +122,7 @@ class League:
         self.progress.stage(f"{side} trials", count, "trials", settings.mode, settings.budget.max_images)
         with self.run.stage(f"{side}s"):
             outcomes = run_sweep(job, count, self.run.path, room, self.max_failures, self.progress)
-            self._write_trials(
-                pd.DataFrame([trial_row(o, settings.objective, FEATURE_NETWORK) for o in outcomes])
-            )
+            self._write_trials(pd.DataFrame([trial_row(o, settings.objective, FEATURE_NETWORK) for o in outcomes]))
             save_entrants(outcomes, settings.objective, self.sweep.image_size, self.storage, self.run.path)
             for outcome in outcomes:
                 if outcome.status == "failed":
@@ -143,9 +139,7 @@ class League:
     def _sparring(self, room: dict[str, float]) -> dict[str, Any]:
         """Fakes of all generators that finished: to train detectors on, and to validate them on."""
         generators = self.entrants("generator")
-        train, validation = (
-            self.spans[name][1] - self.spans[name][0] for name in ("detector_train", "validation")
-        )
+        train, validation = (self.spans[name][1] - self.spans[name][0] for name in ("detector_train", "validation"))
         with self.run.stage("sparring fakes"):
             share = -(-validation // len(generators))
             sparring = fakes_of(generators, "sparring", train, self.seed, self.work, room, self.progress)
@@ -174,9 +168,7 @@ class League:
         span = self.spans["league"]
         room = self.cluster.fit(self.sweep.detectors.resources)
         with self.run.stage("league fakes"):
-            fakes = fakes_of(
-                generators, "league", span[1] - span[0], self.seed, self.work, room, self.progress
-            )
+            fakes = fakes_of(generators, "league", span[1] - span[0], self.seed, self.work, room, self.progress)
         with self.run.stage("matches"):
             table = play(generators, detectors, fakes, self.reals, span, sparring_of(self.run.path, list(detectors)),
                          self.work, room, self.progress)  # fmt: skip

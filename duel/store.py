@@ -24,9 +24,7 @@ class Store:
             else:
                 self._fs, self._base = pyarrow.fs.LocalFileSystem(), os.path.abspath(root)
         except (pyarrow.ArrowInvalid, OSError, ValueError) as error:
-            raise UsageError(
-                f"--storage {root}: {error}; give a folder or a URI such as s3://bucket/folder"
-            ) from None
+            raise UsageError(f"--storage {root}: {error}; give a folder or a URI such as s3://bucket/folder") from None
         self._local = isinstance(self._fs, pyarrow.fs.LocalFileSystem)
 
     def read(self, name: str) -> bytes | None:

@@ -15,9 +15,7 @@ SETTINGS = CnnSettings(width=4, depth=2)
 @pytest.fixture
 def saved(tmp_path):
     folder = tmp_path / "models" / "d01-cnn"
-    save_model(
-        folder, "detector", "cnn", 16, SETTINGS, build("detector", "cnn", 16, SETTINGS), {"objective": 0.9}
-    )
+    save_model(folder, "detector", "cnn", 16, SETTINGS, build("detector", "cnn", 16, SETTINGS), {"objective": 0.9})
     return folder
 
 
@@ -56,9 +54,7 @@ def test_saving_again_replaces(saved):
 def test_a_failed_save_leaves_what_was_there(saved):
     before = (saved / "model.safetensors").read_bytes()
     with pytest.raises(TypeError):
-        save_model(
-            saved, "detector", "cnn", 16, SETTINGS, build("detector", "cnn", 16, SETTINGS), {"x": object()}
-        )
+        save_model(saved, "detector", "cnn", 16, SETTINGS, build("detector", "cnn", 16, SETTINGS), {"x": object()})
     assert (saved / "model.safetensors").read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["d01-cnn"]
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from conftest import ROOT, TINY, run_league
+
 from duel.league import main
 from duel.rundir import NEEDED
 
@@ -139,7 +139,15 @@ def test_a_run_that_somebody_else_works_on(command, tmp_path):
 def test_help_teaches(command):
     code, out, _ = command("--help")
     assert code == 0
-    for word in ("--trials", "--sweep", "--faces", "--resume", "--dry-run", "sweeps/quick.yaml", "Exit codes"):
+    for word in (
+        "--trials",
+        "--sweep",
+        "--faces",
+        "--resume",
+        "--dry-run",
+        "sweeps/quick.yaml",
+        "Exit codes",
+    ):
         assert word in out
 
 

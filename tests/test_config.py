@@ -125,6 +125,9 @@ def test_a_batch_must_fit_between_two_reports():
 
 
 def test_rungs_lie_on_reports_below_the_maximum():
-    raw = broken("generators.budget", {"grace_images": 200, "max_images": 2000, "report_every": 100, "reduction_factor": 3})
+    raw = broken(
+        "generators.budget",
+        {"grace_images": 200, "max_images": 2000, "report_every": 100, "reduction_factor": 3},
+    )
     raw["generators"]["families"]["dcgan"]["batch_size"] = 50
     assert parse_sweep(raw, "x").generators.budget.rungs() == [200, 600, 1800]

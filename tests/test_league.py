@@ -7,9 +7,9 @@ import optuna
 import pandas as pd
 import pytest
 import torch
+from conftest import TINY, UTKFACE, run_league
 from PIL import Image
 
-from conftest import TINY, UTKFACE, run_league
 from duel.checkpoint import load_model
 
 pytestmark = pytest.mark.slow
@@ -90,7 +90,12 @@ def test_run_json_says_what_ran_on_what(tiny_run):
     data = json.loads((tiny_run[0] / "run.json").read_text())
     assert data["status"] == "complete"
     assert data["seed"] == 7
-    assert data["faces"]["partitions"] == {"generator_train": 512, "detector_train": 256, "validation": 128, "league": 256}
+    assert data["faces"]["partitions"] == {
+        "generator_train": 512,
+        "detector_train": 256,
+        "validation": 128,
+        "league": 256,
+    }
     assert all(stage["finished"] for stage in data["stages"])
     assert set(data["yardsticks"]) == {"kid_noise", "kid_untrained", "kid_reals"}
     assert abs(data["yardsticks"]["kid_reals"]) < 0.1 < data["yardsticks"]["kid_noise"]

@@ -24,8 +24,7 @@ def mean(values):
 
 # each formula as its paper prints it, in plain floats
 DISCRIMINATOR_FORMULAS = {
-    "non_saturating": mean([-math.log(sigmoid(r)) for r in REAL])
-    + mean([-math.log(1 - sigmoid(f)) for f in FAKE]),
+    "non_saturating": mean([-math.log(sigmoid(r)) for r in REAL]) + mean([-math.log(1 - sigmoid(f)) for f in FAKE]),
     "least_squares": mean([(r - 1) ** 2 for r in REAL]) / 2 + mean([f**2 for f in FAKE]) / 2,
     "hinge": mean([max(0, 1 - r) for r in REAL]) + mean([max(0, 1 + f) for f in FAKE]),
 }
@@ -39,9 +38,7 @@ GENERATOR_FORMULAS = {
 @pytest.mark.parametrize("objective", DISCRIMINATOR_LOSSES)
 def test_gan_losses_follow_their_formulas(objective):
     real, fake = torch.tensor(REAL), torch.tensor(FAKE)
-    assert discriminator_loss(objective, real, fake).item() == pytest.approx(
-        DISCRIMINATOR_FORMULAS[objective]
-    )
+    assert discriminator_loss(objective, real, fake).item() == pytest.approx(DISCRIMINATOR_FORMULAS[objective])
     assert generator_loss(objective, fake).item() == pytest.approx(GENERATOR_FORMULAS[objective])
 
 

@@ -4,16 +4,16 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import planted
 import pytest
 import ray
 import torch
 from ray import cloudpickle
 from torch import nn
 
-import planted
 from duel import matches
-from duel.families import family_settings
 from duel.faces import draw_faces
+from duel.families import family_settings
 from duel.models import build
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,10 @@ def reals() -> np.ndarray:
 
 def detectors(held_out: np.ndarray) -> dict[str, nn.Module]:
     torch.manual_seed(3)
-    plain = {f: build("detector", f, SIZE, family_settings("detector", f, {"width": 8, "depth": 2})) for f in ("cnn", "resnet18")}
+    plain = {
+        f: build("detector", f, SIZE, family_settings("detector", f, {"width": 8, "depth": 2}))
+        for f in ("cnn", "resnet18")
+    }
     return {
         "cnn": planted.centred(plain["cnn"], held_out),
         "resnet18": planted.centred(plain["resnet18"], held_out),

@@ -218,9 +218,7 @@ def test_the_leaderboard_follows_from_the_matches_with_pandas_alone():
 def test_the_order_of_rows_does_not_matter():
     matches, people = league([1500, 1600, 1400], [1500, 1700, 1300])
     board = ratings.leaderboard(matches, people)
-    shuffled = ratings.leaderboard(
-        matches.sample(frac=1, random_state=1), people.sample(frac=1, random_state=2)
-    )
+    shuffled = ratings.leaderboard(matches.sample(frac=1, random_state=1), people.sample(frac=1, random_state=2))
     pd.testing.assert_frame_equal(board, shuffled, check_exact=True)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-
 from conftest import TINY, league_process, run_league
 
 pytestmark = pytest.mark.slow

@@ -35,9 +35,7 @@ class ZipSource:
         images = [info for info in files if is_image_name(info.filename) and "__MACOSX/" not in info.filename]
         self.ignored = len(files) - len(images)
         if any(info.flag_bits & 0x1 for info in images):
-            raise UsageError(
-                f"--faces {printable(str(self.path))!r} is encrypted; only zips without a password"
-            )
+            raise UsageError(f"--faces {printable(str(self.path))!r} is encrypted; only zips without a password")
         return sorted(images, key=lambda info: info.filename)
 
     @cached_property

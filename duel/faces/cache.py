@@ -70,9 +70,7 @@ def new_entry(cache_dir: Path, key: str, bytes_needed: int) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise _disk_full(cache_dir, bytes_needed) from None
-        raise DuelError(
-            f"the cache of faces in {cache_dir} cannot be written: {error.strerror or error}"
-        ) from None
+        raise DuelError(f"the cache of faces in {cache_dir} cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -46,9 +46,7 @@ def find_groups(images: np.ndarray, workers: int | None = None) -> np.ndarray:
     same, first = _exact(images, workers)
     pairs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *_near(images, first, workers)])
     edges = np.concatenate([np.stack([np.arange(len(images)), first[same]], axis=1), pairs])
-    graph = coo_matrix(
-        (np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(len(images),) * 2
-    )
+    graph = coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(len(images),) * 2)
     _, label = connected_components(graph, directed=False)
     _, appearance, label = np.unique(label, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(appearance))[label].astype(np.int64)

@@ -32,9 +32,7 @@ def draw_marks(canvas: Canvas, person: Person, dice: Dice) -> None:
         canvas.shade(canvas.soft(fold, 0.05) * canvas.cover(outline(canvas, person)) * folds * narrow)
     for _ in range(3):
         x, _ = person.place(dice.between(-0.5, 0.5))
-        mole = canvas.ellipse(
-            x, dice.between(-0.4, 0.7), dice.between(0.012, 0.035), dice.between(0.012, 0.03)
-        )
+        mole = canvas.ellipse(x, dice.between(-0.4, 0.7), dice.between(0.012, 0.035), dice.between(0.012, 0.03))
         canvas.shade(canvas.cover(mole) * dice.between(0.0, 0.6))
 
 
@@ -81,9 +79,7 @@ def draw_mouth(canvas: Canvas, person: Person, dice: Dice) -> None:
     painted = dice.chance(0.35)[:, None] * dice.between(0.3, 0.9)[:, None]
     colour = (natural + 0.1) * (1 - painted) + dice.colour(LIPS, 0.05) * painted
     part.paint(part.cover(lips) * 0.9, colour)
-    part.pixels += (
-        0.1 * part.soft(np.abs(height - 0.6 * bottom) - 0.01, 0.05)[:, None] * part.cover(lips)[:, None]
-    )
+    part.pixels += 0.1 * part.soft(np.abs(height - 0.6 * bottom) - 0.01, 0.05)[:, None] * part.cover(lips)[:, None]
     hollow = np.maximum(-height - 0.45 * gape * arch, height - 0.9 * gape * arch)
     inside = part.cover(hollow) * (gape > 0.01)
     part.paint(inside, mixed(0.22, 0.07, 0.07))
@@ -125,9 +121,7 @@ def draw_eyes(canvas: Canvas, person: Person, dice: Dice) -> None:
         part.paint(inside, white)
         gaze_x, gaze_y = dx - look_x * 0.09, dy - look_y * 0.05
         part.paint(inside * part.cover(ellipse(gaze_x, gaze_y, round_ * narrow, round_)), iris)
-        part.paint(
-            inside * part.cover(ellipse(gaze_x, gaze_y, 0.45 * round_ * narrow, 0.45 * round_)), 0.1 * iris
-        )
+        part.paint(inside * part.cover(ellipse(gaze_x, gaze_y, 0.45 * round_ * narrow, 0.45 * round_)), 0.1 * iris)
         gleam = ellipse(gaze_x - 0.025 * np.sign(person.light_x), gaze_y + 0.025, 0.018, 0.018)
         part.paint(inside * part.cover(gleam) * 0.9, np.ones_like(iris))
         lid = np.maximum(np.abs(dy + up * arch) - 0.013, np.abs(dx) - 1.02 * width * narrow)

@@ -16,9 +16,7 @@ def _strands(canvas: Canvas, dice: Dice) -> Array:
 
 
 def _hair_colour(canvas: Canvas, person: Person, dice: Dice) -> Array:
-    lit = 1.0 + 0.35 * person.light * np.clip(
-        canvas.x * person.light_x + canvas.y * person.light_y, -1.0, 1.0
-    )
+    lit = 1.0 + 0.35 * person.light * np.clip(canvas.x * person.light_x + canvas.y * person.light_y, -1.0, 1.0)
     return np.clip(person.hair * (_strands(canvas, dice) * lit)[:, None], 0.0, 1.0)
 
 
@@ -33,9 +31,7 @@ def draw_hair_behind(canvas: Canvas, person: Person, dice: Dice) -> None:
     """Long hair falls beside the neck; its end and width vary."""
     end, spread = dice.between(0.55, 1.7), dice.between(0.1, 0.34)
     y = np.maximum(canvas.y, -0.15)
-    fall = np.abs(canvas.x + 0.1 * person.turn) - (
-        person.width + spread + dice.around(0.0, 0.22) * (y + 0.15)
-    )
+    fall = np.abs(canvas.x + 0.1 * person.turn) - (person.width + spread + dice.around(0.0, 0.22) * (y + 0.15))
     crown = canvas.ellipse(-0.1 * person.turn, -0.15, person.width + spread, 0.9 + 0.5 * spread)
     shape = np.where(canvas.y < -0.15, crown, np.maximum(fall, canvas.y - end))
     shape = shape + _ragged(canvas, dice, dice.between(0.0, 0.04))
@@ -47,9 +43,7 @@ def draw_hair_in_front(canvas: Canvas, person: Person, dice: Dice) -> None:
     """The cap of hair over the skull, down to a hairline with a parting or a fringe."""
     thick, lift = dice.between(0.02, 0.16), dice.between(0.0, 0.26) * dice.between(0.0, 1.0)
     sides = thick * (0.35 + 0.65 * person.long) + 0.015
-    cap = ellipse(
-        canvas.x + 0.08 * person.turn, canvas.y + 0.5 * lift, person.width + sides, 1.0 + 0.6 * lift + thick
-    )
+    cap = ellipse(canvas.x + 0.08 * person.turn, canvas.y + 0.5 * lift, person.width + sides, 1.0 + 0.6 * lift + thick)
     x, _ = person.place(0.0)
     part_at = x + dice.around(0.0, 0.55)
     line = dice.around(-0.6, 0.22) + 0.6 * person.nod

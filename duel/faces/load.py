@@ -185,9 +185,7 @@ def _build(
         write_rest(folder, groups, manifest)
     kept = read_entry(request.cache_dir / key)
     if kept is None:
-        raise DuelError(
-            f"the cache of faces in {request.cache_dir} does not read back what was written to it"
-        )
+        raise DuelError(f"the cache of faces in {request.cache_dir} does not read back what was written to it")
     return Faces(kept[0], kept[1], manifest)
 
 

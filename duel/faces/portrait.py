@@ -9,12 +9,8 @@ from duel.faces.features import draw_beard, draw_eyes, draw_marks, draw_mouth, d
 from duel.faces.hair import draw_glasses, draw_hair_behind, draw_hair_in_front
 from duel.faces.person import Person, outline
 
-CLOTHES = rgb(
-    "1d2733", "7a1f2b", "e8e6df", "2f5d50", "c28f2c", "3b4f8a", "d8a4ad", "55504a", "101012", "b5492f"
-)
-WALLS = rgb(
-    "dfe3e6", "8fa9bd", "3f5468", "8d7b6a", "d8c7a8", "7f9a74", "2c2f33", "b98f86", "f4f2ee", "5b6d8f"
-)
+CLOTHES = rgb("1d2733", "7a1f2b", "e8e6df", "2f5d50", "c28f2c", "3b4f8a", "d8a4ad", "55504a", "101012", "b5492f")
+WALLS = rgb("dfe3e6", "8fa9bd", "3f5468", "8d7b6a", "d8c7a8", "7f9a74", "2c2f33", "b98f86", "f4f2ee", "5b6d8f")
 
 
 def draw_person(canvas: Canvas, dice: Dice) -> None:
@@ -67,9 +63,7 @@ def _spot(canvas: Canvas, person: Person, dice: Dice) -> None:
     shape = canvas.ellipse(
         dice.between(-1.6, 1.6), dice.between(-1.5, 1.2), dice.between(0.25, 0.9), dice.between(0.25, 1.2)
     )
-    canvas.paint(
-        canvas.soft(shape, dice.between(0.05, 0.5)) * dice.between(0.15, 0.6), dice.colour(WALLS, 0.1)
-    )
+    canvas.paint(canvas.soft(shape, dice.between(0.05, 0.5)) * dice.between(0.15, 0.6), dice.colour(WALLS, 0.1))
 
 
 def _band(canvas: Canvas, person: Person, dice: Dice) -> None:

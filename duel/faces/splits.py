@@ -22,10 +22,7 @@ def split_faces(groups: np.ndarray, sizes: dict[str, int], seed: int) -> dict[st
     # Duplicates can leave a partition short of its share: the others then shrink with it.
     reached = min((len(part) / size for part, size in zip(parts, asked, strict=True) if size), default=1.0)
     kept = _shrink(asked, reached)
-    return {
-        name: np.sort(rng.permutation(part)[:size])
-        for name, part, size in zip(sizes, parts, kept, strict=True)
-    }
+    return {name: np.sort(rng.permutation(part)[:size]) for name, part, size in zip(sizes, parts, kept, strict=True)}
 
 
 def _shrink(asked: np.ndarray, factor: float) -> np.ndarray:

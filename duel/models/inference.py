@@ -22,9 +22,7 @@ def render(generator: nn.Module, noise: Tensor, device: torch.device, batch: int
     return torch.cat(parts).cpu().numpy()  # one wait for the device, at the end
 
 
-def make_fakes(
-    generator: nn.Module, count: int, seed: int, device: torch.device, batch: int = 256
-) -> np.ndarray:
+def make_fakes(generator: nn.Module, count: int, seed: int, device: torch.device, batch: int = 256) -> np.ndarray:
     """`count` fresh fakes of `generator` (in eval mode, on `device`): uint8 [count, 3, S, S].
 
     The noise depends on `seed` and `count` alone, not on `batch` or `device`.

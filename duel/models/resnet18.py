@@ -3,7 +3,6 @@
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from duel.families import Resnet18Settings
 
@@ -24,6 +23,10 @@ def _stem(image_size: int, width: int) -> list[nn.Module]:
 
 def _stage(before: int, after: int, stride: int) -> nn.Sequential:
     """Two basic blocks; the first fits the shortcut where size or channels change."""
+    from torchvision.models.resnet import (
+        BasicBlock,  # takes seconds, which other families' processes can spare
+    )
+
     shortcut = None
     if stride != 1 or before != after:
         shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))

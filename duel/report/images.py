@@ -58,13 +58,7 @@ def animation(
 
 
 def _grid(images: NDArray[np.uint8], columns: int) -> Image.Image:
-    if (
-        images.ndim != 4
-        or images.shape[1] != 3
-        or images.dtype != np.uint8
-        or len(images) == 0
-        or columns < 1
-    ):
+    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8 or len(images) == 0 or columns < 1:
         raise ValueError(
             f"a grid needs uint8 images [N, 3, S, S], N >= 1, in columns >= 1;"
             f" got {images.dtype} {list(images.shape)} in {columns} columns"
@@ -73,11 +67,7 @@ def _grid(images: NDArray[np.uint8], columns: int) -> Image.Image:
     rows = -(-n // columns)
     cells = np.zeros((rows * columns, height, width, 3), np.uint8)
     cells[:n] = images.transpose(0, 2, 3, 1)
-    grid = (
-        cells.reshape(rows, columns, height, width, 3)
-        .swapaxes(1, 2)
-        .reshape(rows * height, columns * width, 3)
-    )
+    grid = cells.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
     scale = max(1, -(-SMALLEST_FACE // height))
     return Image.fromarray(grid.repeat(scale, axis=0).repeat(scale, axis=1))
 

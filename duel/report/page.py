@@ -82,8 +82,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "reals": _data_uri(run.picture("reals.png")),
         "albums": [_album(run, name) for name in run.names("generator")],
         "charts": {
-            side: [chart._replace(svg=Markup(chart.svg)) for chart in charts(run, side)]
-            for side in story.TEAMS
+            side: [chart._replace(svg=Markup(chart.svg)) for chart in charts(run, side)] for side in story.TEAMS
         },
         "failures": tables.failures(run),
         "stages": [
@@ -115,11 +114,7 @@ def _sections(info: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Hardware", info.get("hardware") or {}),
         ("Versions", info.get("versions") or {}),
     )
-    return [
-        (title, [(k.replace("_", " "), _plain(v)) for k, v in group.items()])
-        for title, group in groups
-        if group
-    ]
+    return [(title, [(k.replace("_", " "), _plain(v)) for k, v in group.items()]) for title, group in groups if group]
 
 
 def _plain(value: Any) -> str:

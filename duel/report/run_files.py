@@ -67,8 +67,7 @@ def read_run(root: Path) -> RunFiles:
     else:
         board = _provisional_board(trials, matches)
     histories = {
-        path.parent.name: _json(path).get("history", [])
-        for path in sorted(root.glob("models/*/metrics.json"))
+        path.parent.name: _json(path).get("history", []) for path in sorted(root.glob("models/*/metrics.json"))
     }
     return RunFiles(root, info, trials, matches, board, histories)
 

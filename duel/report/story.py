@@ -62,10 +62,7 @@ def _best_generator(run: RunFiles) -> str:
         fooled = _lowest(matches)
         text += f"it got past {_won(best)}, furthest past {fooled['detector']}"
         return text + f" (accuracy {percent(fooled['accuracy'])})."
-    return (
-        text
-        + f"no detector fell below one half, but their mean accuracy is {percent(best['mean_accuracy'])}."
-    )
+    return text + f"no detector fell below one half, but their mean accuracy is {percent(best['mean_accuracy'])}."
 
 
 def _leader(run: RunFiles, side: str) -> tuple[dict[str, Any] | None, pd.DataFrame]:

@@ -123,8 +123,7 @@ def _columns(side: str, rows: pd.DataFrame) -> list[Column]:
 def _row(entrant: dict[str, Any], scale: tuple[float, float]) -> list[Cell]:
     counts = [Cell(decimal(entrant[key], 0), entrant[key]) for key in ("played", "wins", "losses")]
     shares = [
-        Cell(percent(entrant[key]), entrant[key])
-        for key in ("mean_accuracy", "seen_accuracy", "unseen_accuracy")
+        Cell(percent(entrant[key]), entrant[key]) for key in ("mean_accuracy", "seen_accuracy", "unseen_accuracy")
     ]
     return [
         Cell(decimal(entrant["rank"], 0), entrant["rank"]),
@@ -168,10 +167,7 @@ def matrix(run: RunFiles) -> Matrix | None:
     generators, detectors = run.names("generator"), run.names("detector")
     met = {(m["detector"], m["generator"]): _meeting(m) for m in records(run.matches)}
     means = {side: run.matches.groupby(side)["accuracy"].mean() for side in ("generator", "detector")}
-    rows = [
-        (d, [met.get((d, g)) for g in generators], _bare(means["detector"].get(d, math.nan)))
-        for d in detectors
-    ]
+    rows = [(d, [met.get((d, g)) for g in generators], _bare(means["detector"].get(d, math.nan))) for d in detectors]
     return Matrix(generators, rows, [_bare(means["generator"].get(g, math.nan)) for g in generators])
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import URL
 from duel.errors import DuelError
 from duel.progress import Watch
 from duel.store import Store
-from duel.sweep.search import WORST, Ledger, OrderedHalving, OrderedSearch, trial_name
+from duel.sweep.search import Ledger, OrderedHalving, OrderedSearch, trial_name
 from duel.sweep.trial import DetectorTrial, GeneratorTrial, Job, read_state
 
 TRIALS = {"generator": GeneratorTrial, "detector": DetectorTrial}
@@ -98,9 +98,7 @@ def _tune_path(storage: str) -> str:
     return f"{storage}/tune" if "://" in storage else str(Path(storage, "tune").absolute())
 
 
-def _outcomes(
-    job: Job, ledger: Ledger, storage: optuna.storages.BaseStorage, crashes: dict[int, str]
-) -> list[Outcome]:
+def _outcomes(job: Job, ledger: Ledger, storage: optuna.storages.BaseStorage, crashes: dict[int, str]) -> list[Outcome]:
     store = Store(job.storage)
     study = optuna.load_study(study_name=f"{job.side}s", storage=storage)
     outcomes = []
@@ -118,7 +116,7 @@ def _outcome(job: Job, name: str, chosen: dict, history: list[dict], fate: Any, 
     if crash is not None and not reason:
         reason = "worker died: " + " ".join(crash.split())[-300:]
     if reason:
-        status, objective = "failed", WORST[job.sweep.mode]
+        status, objective = "failed", job.sweep.worst
     elif fate == math.inf:
         status, objective = "finished", history[-1]["objective"]
     elif fate is not None:

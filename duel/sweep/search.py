@@ -11,8 +11,6 @@ from duel.config import Choice, Fixed, Int, LogUniform, SideSweep, Space
 from duel.seeds import derive
 from duel.sweep.halving import Trace, fates
 
-WORST = {"min": 1e6, "max": 0.0}  # what a failed trial counts as: finite, and no trial that works scores it
-
 
 def trial_name(side: str, number: int, family: str) -> str:
     """The name that a trial, and later the entrant, has everywhere: g01-dcgan is the first generator trial."""
@@ -77,6 +75,7 @@ class OrderedSearch(OptunaSearch):
         return sample(trial, self._side.families)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next trial's number, name, family and settings; None while earlier results are awaited."""
         number = len(self._numbers)
         if number >= self._count or not self._settle(number - self._side.max_concurrent):
             return None
@@ -112,7 +111,7 @@ class OrderedSearch(OptunaSearch):
     def _tell(self, optuna_id: int, trace: Trace, fate: int | float | None) -> None:
         trial = optuna.Trial(self._ot_study, optuna_id)
         mark = max(trace.scores, default=0) if fate == math.inf else int(fate)
-        score = trace.scores.get(mark, WORST[self._side.mode])
+        score = trace.scores.get(mark, self._side.worst)
         trial.report(score, mark)
         stopped = fate != math.inf
         state = optuna.trial.TrialState.PRUNED if stopped else optuna.trial.TrialState.COMPLETE
@@ -126,10 +125,11 @@ class OrderedSearch(OptunaSearch):
         """The scheduler keeps the ledger; Optuna hears of a trial when its fate is known."""
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """A trial has ended, by itself, by ASHA or because its worker died for good."""
         trace = self._ledger.traces[self._numbers[trial_id]]
         trace.ended = True
         if error:
-            trace.scores[max(trace.scores, default=0) + 1] = WORST[self._side.mode]
+            trace.scores[max(trace.scores, default=0) + 1] = self._side.worst
 
 
 class OrderedHalving(FIFOScheduler):
@@ -140,6 +140,7 @@ class OrderedHalving(FIFOScheduler):
         self._ledger = ledger
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
+        """Stop the trial if its fate is sealed."""
         number = trial.config["number"]
         self._ledger.report(number, result)
         fate = self._ledger.fates()[number]
@@ -164,10 +165,6 @@ def _draw(trial: optuna.Trial, name: str, parameter: Any) -> Any:
         case Choice():
             return trial.suggest_categorical(name, parameter.values)
         case Int():
-            return trial.suggest_int(
-                name, parameter.low, parameter.high, step=parameter.step, log=parameter.log
-            )
+            return trial.suggest_int(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
         case _:
-            return trial.suggest_float(
-                name, parameter.low, parameter.high, log=isinstance(parameter, LogUniform)
-            )
+            return trial.suggest_float(name, parameter.low, parameter.high, log=isinstance(parameter, LogUniform))

@@ -21,7 +21,6 @@ from duel.families import family_settings
 from duel.metrics import KidScorer, feature_network
 from duel.seeds import derive
 from duel.store import Store
-from duel.sweep.search import WORST
 from duel.train.detector import DetectorTrainer
 from duel.train.generator import GeneratorTrainer
 from duel.train.loop import Diverged
@@ -104,7 +103,7 @@ class _Trial(tune.Trainable):
         except (Diverged, DuelError, RuntimeError, ValueError, ArithmeticError) as error:
             last = self.state["history"][-1] if self.state["history"] else {"images": 0, "seconds": 0.0}
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-            worst = WORST[self.job.sweep.mode]
+            worst = self.job.sweep.worst
             return {"images": last["images"], "mark": mark, "seconds": last["seconds"], "objective": worst,
                     self.job.sweep.objective: worst, "done": True, "failed": reason}  # fmt: skip
 
@@ -166,10 +165,7 @@ class DetectorTrial(_Trial):
         self.state["sparring"] = draw_sparring(sorted(self.job.sparring), self._settings().sparring, seed)
         reals = self.job.partition("detector_train")
         share = np.array_split(np.arange(len(reals)), len(self.state["sparring"]))
-        fakes = [
-            ray.get(self.job.sparring[n])[: len(s)]
-            for n, s in zip(self.state["sparring"], share, strict=True)
-        ]
+        fakes = [ray.get(self.job.sparring[n])[: len(s)] for n, s in zip(self.state["sparring"], share, strict=True)]
         return DetectorTrainer(
             self.config["family"], self._settings(), reals, np.concatenate(fakes),
             self.job.partition("validation"), ray.get(self.job.validation_fakes),

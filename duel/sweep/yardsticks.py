@@ -31,9 +31,7 @@ def measure_yardsticks(
     real = features(network, validation, device)
     half = len(real) // 2
     noise = noise_images(len(validation), settings.image_size, derive(seed, "yardstick", "noise"))
-    untrained = make_fakes(
-        _untrained(settings, seed).to(device), len(validation), derive(seed, "yardstick"), device
-    )
+    untrained = make_fakes(_untrained(settings, seed).to(device), len(validation), derive(seed, "yardstick"), device)
     order = np.random.default_rng(derive(seed, "yardstick", "halves")).permutation(len(real))
     kid_seed = derive(seed, "yardstick", "kid")
     return real, {

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from duel.device import autocast, place, to_network
 from duel.families import DetectorSettings
 from duel.losses import detector_loss
-from duel.metrics import auc
 from duel.models import build
 from duel.models.inference import predict
+from duel.scores import auc
 from duel.train.augment import blur, flip, jpeg
 from duel.train.loop import ImageFeed, Trainer, mix, seeded
 

@@ -137,14 +137,25 @@ def spoiled(kind: str, how: str, tmp_path: Path, encoded: list[bytes]) -> Path:
     return path
 
 
-HOW = ["empty", "text", "cut 0.01", "cut 0.5", "cut 0.97", *(f"bits {n}" for n in range(6)), *(f"end {n}" for n in range(5))]
+HOW = [
+    "empty",
+    "text",
+    "cut 0.01",
+    "cut 0.5",
+    "cut 0.97",
+    *(f"bits {n}" for n in range(6)),
+    *(f"end {n}" for n in range(5)),
+]
 
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("kind", ["zip", "tar", "parquet"])
 def test_spoiled_archives(kind: str, how: str, encoded: list[bytes], tmp_path: Path) -> None:
     source = spoiled(kind, how, tmp_path, encoded)
-    for attempt in (check_source, functools.partial(load_faces, image_size=16, wanted=999, seed=0, cache_dir=tmp_path / "c")):
+    for attempt in (
+        check_source,
+        functools.partial(load_faces, image_size=16, wanted=999, seed=0, cache_dir=tmp_path / "c"),
+    ):
         try:
             attempt(str(source))
         except UsageError as error:

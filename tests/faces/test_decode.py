@@ -10,6 +10,7 @@ from PIL import Image
 from duel.faces.decode import UnusableImage, decode_face
 
 SIZE = 32
+pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's, about odd files
 
 
 def picture(width: int = 96, height: int = 96) -> Image.Image:
@@ -68,8 +69,10 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
         image = Image.fromarray(grey.astype({"I": np.int32, "F": np.float32}[mode]))
     else:
         image = picture().convert("L" if mode == "LA" else "RGB").convert(mode)
-    face = decode_face(stored(image, "TIFF"), SIZE) if mode != "HSV" else decode_face(
-        stored(image.convert("RGB"), "PNG"), SIZE
+    face = (
+        decode_face(stored(image, "TIFF"), SIZE)
+        if mode != "HSV"
+        else decode_face(stored(image.convert("RGB"), "PNG"), SIZE)
     )
     assert face.shape == (3, SIZE, SIZE)
     brightness = np.array(corners(face)).mean(axis=1)

@@ -21,7 +21,9 @@ from duel.faces import MINIMUM_FACES, Faces, check_source, load_faces
 Entries = Callable[[], list[Path]]
 
 
-def load(source: Path | str, tmp_path: Path, wanted: int = 1000, seed: int = 0, size: int = 32, **more: object) -> Faces:
+def load(
+    source: Path | str, tmp_path: Path, wanted: int = 1000, seed: int = 0, size: int = 32, **more: object
+) -> Faces:
     return load_faces(str(source), size, wanted, seed, tmp_path / "cache", **more)
 
 
@@ -63,7 +65,13 @@ def test_a_folder(folder: Path, tmp_path: Path) -> None:
     assert faces.images.shape == (230, 3, 32, 32) and faces.images.dtype == np.uint8
     assert not faces.images.flags.writeable
     assert faces.groups.tolist() == list(range(230)) and faces.groups.dtype == np.int64
-    assert (about.kind, about.found, about.used, about.duplicates, about.ignored) == ("folder", 231, 230, 0, 2)
+    assert (about.kind, about.found, about.used, about.duplicates, about.ignored) == (
+        "folder",
+        231,
+        230,
+        0,
+        2,
+    )
     assert [item["name"] for item in about.skipped] == ["broken.jpg"]
     assert about.source == str(folder) and about.image_size == 32 and len(about.fingerprint) == 64
     assert seen[-1] == (231, 231) and seen == sorted(seen)
@@ -126,7 +134,11 @@ def test_folders_named_like_images_links_and_pipes(folder: Path, tmp_path: Path)
     (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
     faces = load(folder, tmp_path)
     assert faces.manifest.used == 230
-    assert sorted(item["name"] for item in faces.manifest.skipped) == ["caf\\udce9.png", "nowhere.png", "pipe.jpg"]
+    assert sorted(item["name"] for item in faces.manifest.skipped) == [
+        "caf\\udce9.png",
+        "nowhere.png",
+        "pipe.jpg",
+    ]
 
 
 def test_the_cache_is_reused(folder: Path, tmp_path: Path, entries: Entries) -> None:
@@ -246,7 +258,13 @@ def test_too_few_faces(tmp_path: Path, encoded: list[bytes], entries: Entries) -
     with pytest.raises(UsageError) as error:
         load(source, tmp_path)
     message = str(error.value)
-    for part in ("150 usable distinct", f"at least {MINIMUM_FACES}", "211 images found", "60 duplicates", "broken.png"):
+    for part in (
+        "150 usable distinct",
+        f"at least {MINIMUM_FACES}",
+        "211 images found",
+        "60 duplicates",
+        "broken.png",
+    ):
         assert part in message
     assert entries() == []
 

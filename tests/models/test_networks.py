@@ -48,9 +48,7 @@ def test_dcgan_of_the_paper():
 def test_resnet18_of_the_paper_has_its_size():
     network = build("detector", "resnet18", 32, Resnet18Settings())
     convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
-    assert (
-        len(convolutions) == 1 + 4 * 4 + 3
-    )  # stem, four stages of two blocks of two, three fitted shortcuts
+    assert len(convolutions) == 1 + 4 * 4 + 3  # stem, four stages of two blocks of two, three fitted shortcuts
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(11.17e6, rel=0.01)
 
 

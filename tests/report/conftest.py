@@ -43,9 +43,7 @@ def write_run(
     for entrant in chosen.to_dict("records"):
         _metrics(rng, root, entrant)
     _pictures(rng, root, chosen, _reals(rng) if reals is None else reals)
-    (root / "run.json").write_text(
-        json.dumps(_info(trials, notes or ["No GPU was found: trained on the CPU."]))
-    )
+    (root / "run.json").write_text(json.dumps(_info(trials, notes or ["No GPU was found: trained on the CPU."])))
     return root
 
 
@@ -55,9 +53,7 @@ def _trials(rng: np.random.Generator, entrants: int, failed: int, rename: dict[s
         for i in range(entrants + failed + 1):
             family = FAMILIES[side][i % 2]
             name = f"{side[0]}{i + 1:02}-{family}"
-            status = (
-                "failed" if entrants <= i < entrants + failed else "stopped" if i >= entrants else "finished"
-            )
+            status = "failed" if entrants <= i < entrants + failed else "stopped" if i >= entrants else "finished"
             score = rng.uniform(0.35, 1.1) if side == "generator" else 1 - rng.exponential(0.04)
             worst = 1e3 if side == "generator" else 0.0
             rows.append(
@@ -91,8 +87,7 @@ def _metrics(rng: np.random.Generator, root: Path, entrant: dict) -> None:
     scores = entrant["objective"] + (start - entrant["objective"]) * decay
     name = entrant["objective_name"]
     points = [
-        {"images": int(i), name: float(s), "seconds": float(i) / 900}
-        for i, s in zip(images, scores, strict=True)
+        {"images": int(i), name: float(s), "seconds": float(i) / 900} for i, s in zip(images, scores, strict=True)
     ]
     content = {"objective_name": name, "objective": entrant["objective"], "history": points}
     folder = root / "models" / entrant["name"].replace("/", "_")
@@ -115,9 +110,7 @@ def _pictures(rng: np.random.Generator, root: Path, chosen: pd.DataFrame, reals:
         return np.clip(images * (1 - strength) + strength * (127 + noise), 0, 255).astype(np.uint8)
 
     sheet(reals[:64], 8, root / "fakes" / "reals.png")
-    for name, score in chosen.loc[chosen["side"] == "generator", ["name", "objective"]].itertuples(
-        index=False
-    ):
+    for name, score in chosen.loc[chosen["side"] == "generator", ["name", "objective"]].itertuples(index=False):
         picks = reals[rng.permutation(len(reals))[:64]]
         sheet(spoilt(picks, 0.4 * score), 8, root / "fakes" / f"{name.replace('/', '_')}.png")
         frames = [spoilt(picks[:16], s) for s in np.linspace(1, 0.4 * score, 4)]

@@ -137,9 +137,7 @@ def test_the_body_never_scrolls_sideways(visit, width):
     if width == 360:
         for label in ("generators", "matrix"):
             box = page.locator(f"section [aria-labelledby={label}].scroll")
-            assert box.evaluate("box => box.scrollWidth > box.clientWidth"), (
-                "the table scrolls in its own box"
-            )
+            assert box.evaluate("box => box.scrollWidth > box.clientWidth"), "the table scrolls in its own box"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
