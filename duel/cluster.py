@@ -6,6 +6,7 @@ import platform
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -52,8 +53,8 @@ def connect(address: str | None) -> Cluster:
     if address:
         _check_reachable(address)
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR,
-                 **({} if address else {"include_dashboard": False}))  # fmt: skip
+        options: dict[str, Any] = {} if address else {"include_dashboard": False}
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())[:300]
         raise UsageError(f"--address {address}: can't join a Ray cluster there: {text}") from None

@@ -102,6 +102,13 @@ Parameter = Annotated[
     BeforeValidator(_bare_value_is_fixed),
 ]
 Space = dict[str, Parameter]
+PARAMETERS: dict[str, type[BaseModel]] = {
+    "uniform": Uniform,
+    "loguniform": LogUniform,
+    "int": Int,
+    "choice": Choice,
+    "fixed": Fixed,
+}
 
 
 class Budget(_Strict):
@@ -259,9 +266,7 @@ def _value_fault(key: str, settings: type[BaseModel], name: str, value: Scalar):
 
 
 def _fault(error: Any, model: type[BaseModel]) -> str:
-    key = ".".join(
-        str(part) for part in error["loc"] if part not in ("uniform", "loguniform", "int", "choice", "fixed")
-    )
+    key = ".".join(str(part) for part in error["loc"] if part not in PARAMETERS)
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; allowed here are {', '.join(_allowed_keys(error['loc'][:-1], model))}"
     message = error["msg"].removeprefix("Value error, ")
@@ -270,10 +275,9 @@ def _fault(error: Any, model: type[BaseModel]) -> str:
 
 
 def _allowed_keys(loc: tuple, model: type[BaseModel]) -> list[str]:
-    kinds = {c.model_fields["type"].annotation.__args__[0]: c for c in (Uniform, LogUniform, Int, Choice, Fixed)}
     for part in loc:
-        if part in kinds and part in loc[-1:]:
-            return list(kinds[part].model_fields)
+        if part in PARAMETERS and part in loc[-1:]:
+            return list(PARAMETERS[part].model_fields)
         field = model.model_fields.get(str(part))
         if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             model = field.annotation

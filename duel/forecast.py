@@ -36,8 +36,11 @@ def warn_if_long(sweep: Sweep, trials: int, cluster: Cluster, progress: Progress
     progress.note(f"estimate: about {span(plan.seconds)} for {plan.generators} + {plan.detectors} trials and "
                   f"{plan.matches} matches, if no trial is stopped early")  # fmt: skip
     if plan.seconds > MANY_HOURS:
-        progress.note(f"that is long: {'this cluster' if cluster.joined else 'this machine'} has {cluster.gpus} GPUs and "
-                      f"{cluster.cpus} CPU cores. --sweep sweeps/quick.yaml is the same league in miniature.")  # fmt: skip
+        where = "this cluster" if cluster.joined else "this machine"
+        progress.note(
+            f"that is long: {where} has {cluster.gpus} GPUs and {cluster.cpus} CPU cores. "
+            "--sweep sweeps/quick.yaml is the same league in miniature."
+        )
 
 
 def _forecast(sweep: Sweep, trials: int, faces: str, cluster: Cluster) -> Forecast:

@@ -111,9 +111,9 @@ def _run(jobs: dict[Path, _Later], watch: Watch, width: int = 64) -> list[ray.Ob
     waiting: dict[ray.ObjectRef, Path] = {}
     todo = iter([path for path in jobs if path not in refs])
     while len(refs) < len(jobs):
-        while len(waiting) < width and (path := next(todo, None)) is not None:
-            job = jobs[path]
-            waiting[job.call.remote(load(job.folder), *job.arguments)] = path
+        while len(waiting) < width and (ready := next(todo, None)) is not None:
+            job = jobs[ready]
+            waiting[job.call.remote(load(job.folder), *job.arguments)] = ready
         done, _ = ray.wait(list(waiting), num_returns=1)
         for ref in done:
             path = waiting.pop(ref)

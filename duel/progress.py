@@ -1,6 +1,7 @@
 """What a person sees while a run works: one live view on a terminal, plain lines elsewhere."""
 
 import time
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rich.console import Console, Group
@@ -28,16 +29,40 @@ class Watch(Protocol):
         """Something the reader should know, said once."""
 
 
+@dataclass
+class _Stage:
+    """What the view knows of the stage at work."""
+
+    title: str = ""
+    total: int = 0
+    unit: str = ""
+    mode: str = "min"
+    budget: int = 0  # images a trial
+    done: int = 0
+    best: float | None = None
+    running: dict[str, tuple[int, float]] = field(default_factory=dict)  # trial -> its images, its objective
+    started: float = field(default_factory=time.monotonic)
+
+    def time_left(self) -> str:
+        """From the share of work done so far; running trials count by their images."""
+        share = self.done / self.total if self.total else 0.0
+        if self.budget and self.total:
+            share += sum(images / self.budget for images, _ in self.running.values()) / self.total
+        spent = time.monotonic() - self.started
+        return f"about {span(spent / share - spent)} left" if 0 < share <= 1 else "time left unknown"
+
+
 class Progress:
     """The Watch that a person looks at; use as a context manager.
 
     On a terminal: a live panel with stage, work done, best score so far, running trials and time left.
-    Elsewhere: one line when a stage begins or ends, a trial reports or ends, and at most every 10 s for the rest.
+    Elsewhere: a line when a stage begins or ends, a trial reports or ends, and at most every 10 s for the rest.
     """
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console(highlight=False, soft_wrap=True)
-        self._begin("", 0, "")
+        self._stage = _Stage()
+        self._last_line = time.monotonic()
         self._live = Live(console=self.console, refresh_per_second=4, get_renderable=self._view, transient=True)
 
     def __enter__(self) -> "Progress":
@@ -50,67 +75,58 @@ class Progress:
 
     def stage(self, title: str, total: int, unit: str, mode: str = "min", budget: int = 0) -> None:
         """A stage begins; the one before it has ended."""
-        self._end()
-        self._begin(title, total, unit, mode, budget)
+        self.end()
+        self._stage = _Stage(title, total, unit, mode, budget)
         self._line(f"{title}: {total:,} {unit}" if total else title)
+
+    def end(self) -> None:
+        """The stage at work has ended."""
+        if self._stage.title:
+            self.note(f"{self._stage.title}: done in {span(time.monotonic() - self._stage.started)}")
+        self._stage = _Stage()
 
     def advance(self, done: int) -> None:
         """So many units are done now."""
-        self._done = done
+        stage = self._stage
+        stage.done = done
         if time.monotonic() - self._last_line > 10:
-            self._line(f"{self._title}: {done:,} of {self._total:,} {self._unit}, {self._left()}")
+            self._line(f"{stage.title}: {done:,} of {stage.total:,} {stage.unit}, {stage.time_left()}")
 
     def trial_report(self, name: str, images: int, objective: float) -> None:
         """A trial's measurement."""
-        self._running[name] = (images, objective)
-        better = min if self._mode == "min" else max
-        self._best = objective if self._best is None else better(self._best, objective)
-        self._line(f"{name}: {images:,} images, objective {objective:.4f} (best {self._best:.4f}), {self._left()}")
+        stage = self._stage
+        stage.running[name] = (images, objective)
+        better = min if stage.mode == "min" else max
+        stage.best = objective if stage.best is None else better(stage.best, objective)
+        score = f"objective {objective:.4f} (best {stage.best:.4f})"
+        self._line(f"{name}: {images:,} images, {score}, {stage.time_left()}")
 
     def trial_ended(self, name: str) -> None:
         """A trial left the stage."""
-        images, _ = self._running.pop(name, (0, 0.0))
-        self._done += 1
-        self._line(f"{name}: ended after {images:,} images; {self._done} of {self._total} trials done")
+        stage = self._stage
+        images, _ = stage.running.pop(name, (0, 0.0))
+        stage.done += 1
+        self._line(f"{name}: ended after {images:,} images; {stage.done} of {stage.total} trials done")
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
         self.console.print(Text(text))
-
-    def _begin(self, title: str, total: int, unit: str, mode: str = "min", budget: int = 0) -> None:
-        self._title, self._total, self._unit, self._done = title, total, unit, 0
-        self._running: dict[str, tuple[int, float]] = {}
-        self._best: float | None = None
-        self._mode, self._budget = mode, budget
-        self._started = self._last_line = time.monotonic()
-
-    def _end(self) -> None:
-        if self._title:
-            self.note(f"{self._title}: done in {span(time.monotonic() - self._started)}")
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal:
             self.console.print(Text(text))
             self._last_line = time.monotonic()
 
-    def _left(self) -> str:
-        """Time left in this stage, from the share of work done so far."""
-        share = self._done / self._total if self._total else 0.0
-        if self._budget and self._total:
-            share += sum(images / self._budget for images, _ in self._running.values()) / self._total
-        spent = time.monotonic() - self._started
-        return f"about {span(spent / share - spent)} left" if 0 < share <= 1 else "time left unknown"
-
     def _view(self) -> Group:
-        head = Text(self._title, style="bold")
-        if self._total:
-            head.append(
-                f"  {self._done:,} of {self._total:,} {self._unit}, {len(self._running)} running, {self._left()}"
-            )
-        if self._best is not None:
-            head.append(f"  best so far {self._best:.4f}", style="green")
+        stage = self._stage
+        head = Text(stage.title, style="bold")
+        if stage.total:
+            work = f"{stage.done:,} of {stage.total:,} {stage.unit}"
+            head.append(f"  {work}, {len(stage.running)} running, {stage.time_left()}")
+        if stage.best is not None:
+            head.append(f"  best so far {stage.best:.4f}", style="green")
         table = Table.grid(padding=(0, 2))
-        for name, (images, objective) in sorted(self._running.items()):
+        for name, (images, objective) in sorted(stage.running.items()):
             table.add_row(f"  {name}", f"{images:,} images", f"{objective:.4f}")
         return Group(head, table)
 

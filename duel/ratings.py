@@ -6,7 +6,7 @@ Pure functions on arrays and tables: no files, no networks. A change to a rule o
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri  # type: ignore[import-untyped]
+from scipy.special import ndtri
 
 from duel.scores import auc
 

@@ -129,5 +129,7 @@ def check_same_faces(run: RunFolder, fingerprint: str) -> None:
     """A resumed run must see the faces it began with. DuelError if not."""
     before = run.data["faces"].get("fingerprint")
     if before not in (None, fingerprint):
-        raise DuelError(f"--faces {run.data['faces']['source']}: the images have changed since run "
-                        f"{run.path.name} began (fingerprint {before}, now {fingerprint}); start a new run")  # fmt: skip
+        raise DuelError(
+            f"--faces {run.data['faces']['source']}: the images have changed since run {run.path.name} began "
+            f"(fingerprint {before}, now {fingerprint}); start a new run"
+        )

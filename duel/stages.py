@@ -182,6 +182,7 @@ class League:
 
     def finish(self) -> Path:
         """Mark the run as complete and write its report."""
+        self.progress.end()
         self.run.update(status="complete")
         return write_report(self.run.path)
 

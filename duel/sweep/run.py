@@ -86,7 +86,11 @@ def run_sweep(job: Job, count: int, folder: Path, resources: dict[str, float], m
         ),
     ).fit()  # fmt: skip
     search.finish()
-    crashes = {r.config["number"]: str(r.error) for r in results if r.error is not None and r.config}
+    crashes = {
+        r.config["number"]: str(r.error)
+        for r in map(results.__getitem__, range(len(results)))
+        if r.error is not None and r.config
+    }
     return _outcomes(job, ledger, storage, crashes)
 
 

@@ -1,7 +1,7 @@
 """Optuna's search and ASHA inside Ray Tune, both taking trials in the order of their numbers."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -65,6 +65,10 @@ class OrderedSearch(OptunaSearch):
             sampler=self._sampler_for(0),
         )  # fmt: skip
 
+    @property
+    def _study(self) -> optuna.Study:
+        return cast(optuna.Study, self._ot_study)  # the base class makes it, as there is a space
+
     def _sampler_for(self, number: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.TPESampler(
             seed=derive(self._root, "search", self._side_name, number) % 2**32,
@@ -90,7 +94,7 @@ class OrderedSearch(OptunaSearch):
 
     def _ask(self, number: int) -> optuna.Trial:
         """Trial `number` of the study: the one it holds from before a restart, else a new one."""
-        study = self._ot_study
+        study = self._study
         known = study.get_trials(deepcopy=False)
         if number < len(known):
             return optuna.Trial(study, known[number]._trial_id)
@@ -102,20 +106,20 @@ class OrderedSearch(OptunaSearch):
         known = self._ledger.fates()[: last + 1]
         if None in known:
             return False
-        trials = self._ot_study.get_trials(deepcopy=False)
+        trials = self._study.get_trials(deepcopy=False)
         for number, fate in enumerate(known):
-            if not trials[number].state.is_finished():
+            if fate is not None and not trials[number].state.is_finished():
                 self._tell(trials[number]._trial_id, self._ledger.traces[number], fate)
         return True
 
-    def _tell(self, optuna_id: int, trace: Trace, fate: int | float | None) -> None:
-        trial = optuna.Trial(self._ot_study, optuna_id)
+    def _tell(self, optuna_id: int, trace: Trace, fate: int | float) -> None:
+        trial = optuna.Trial(self._study, optuna_id)
         mark = max(trace.scores, default=0) if fate == math.inf else int(fate)
         score = trace.scores.get(mark, self._side.worst)
         trial.report(score, mark)
-        stopped = fate != math.inf
+        stopped = fate != math.inf and score != self._side.worst  # a failed trial is no stopped one
         state = optuna.trial.TrialState.PRUNED if stopped else optuna.trial.TrialState.COMPLETE
-        self._ot_study.tell(trial, None if stopped else score, state=state)
+        self._study.tell(trial, None if stopped else score, state=state)
 
     def finish(self) -> None:
         """Tell Optuna what is still untold, at the end of the sweep."""
@@ -145,6 +149,10 @@ class OrderedHalving(FIFOScheduler):
         self._ledger.report(number, result)
         fate = self._ledger.fates()[number]
         return TrialScheduler.STOP if fate not in (None, math.inf) else TrialScheduler.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
+        """Tune hands a trial's last result to this method instead of the one above."""
+        self._ledger.report(trial.config["number"], result)
 
 
 def sample(trial: optuna.Trial, families: dict[str, Space]) -> dict[str, Any]:

@@ -19,8 +19,10 @@ def test_the_first_at_a_rung_always_go_on():
     assert fates([full(9, 9, 9), full(1, 1, 1)], RUNGS, ETA, "max") == [math.inf, math.inf]
 
 
-@pytest.mark.parametrize(("mode", "scores", "stops"), [("max", [5, 6, 1], True), ("max", [5, 6, 7], False),
-                                                       ("min", [5, 6, 7], True), ("min", [5, 6, 1], False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mode", "scores", "stops"),
+    [("max", [5, 6, 1], True), ("max", [5, 6, 7], False), ("min", [5, 6, 7], True), ("min", [5, 6, 1], False)],
+)
 def test_a_score_outside_the_best_third_stops(mode, scores, stops):
     result = fates([full(s, s, s) for s in scores], RUNGS, ETA, mode)
     assert result[2] == (1 if stops else math.inf)
