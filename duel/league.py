@@ -18,7 +18,7 @@ from duel import __version__
 from duel.config import Sweep, load_sweep, parse_sweep
 from duel.errors import DuelError, UsageError
 from duel.rundir import RunFolder, now
-from duel.store import Store
+from duel.store import Store, join
 
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 
@@ -159,8 +159,7 @@ def _run_name(name: str | None, sweep: Path) -> str:
 
 def _state_root(storage: str | None, out: Path, name: str) -> str:
     """Where this run's trials keep their state; a folder as an absolute path, as workers start elsewhere."""
-    root = str(out) if storage is None else storage.rstrip("/")
-    root = f"{root}/{name}" if "://" in root else str(Path(root, name).absolute())
+    root = join(str(out) if storage is None else storage, name)
     Store(root)  # a URI that can't be opened ends the run here
     return root
 

@@ -23,6 +23,8 @@ class Store:
                 self._fs, self._base = pyarrow.fs.FileSystem.from_uri(root)
             else:
                 self._fs, self._base = pyarrow.fs.LocalFileSystem(), os.path.abspath(root)
+            if not self._base.strip("/"):
+                raise ValueError("it names no folder")
         except (pyarrow.ArrowInvalid, OSError, ValueError) as error:
             raise UsageError(f"--storage {root}: {error}; give a folder or a URI such as s3://bucket/folder") from None
         self._local = isinstance(self._fs, pyarrow.fs.LocalFileSystem)
@@ -51,6 +53,14 @@ class Store:
 
     def _path(self, name: str) -> str:
         return f"{self._base.rstrip('/')}/{name}"
+
+
+def join(root: str, name: str) -> str:
+    """`name` below a folder or URI; a URI's query (s3://bucket/folder?region=...) stays at its end."""
+    if "://" not in root:
+        return str(Path(root, name).absolute())
+    base, mark, query = root.partition("?")
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
 
 
 def write_atomically(path: Path, data: bytes) -> None:

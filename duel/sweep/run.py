@@ -13,7 +13,7 @@ from sqlalchemy import URL
 
 from duel.errors import DuelError
 from duel.progress import Watch
-from duel.store import Store
+from duel.store import Store, join
 from duel.sweep.search import Ledger, OrderedHalving, OrderedSearch, trial_name
 from duel.sweep.trial import DetectorTrial, GeneratorTrial, Job, read_state
 
@@ -79,7 +79,7 @@ def run_sweep(job: Job, count: int, folder: Path, resources: dict[str, float], m
             trial_name_creator=_name_of, trial_dirname_creator=_name_of,
         ),
         run_config=tune.RunConfig(
-            name=f"{job.side}s", storage_path=_tune_path(job.storage), verbose=0, callbacks=[_Watcher(watch)],
+            name=f"{job.side}s", storage_path=join(job.storage, "tune"), verbose=0, callbacks=[_Watcher(watch)],
             failure_config=tune.FailureConfig(max_failures=max_failures),
             # Trials keep their own state: see duel.sweep.trial.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -98,10 +98,6 @@ def _name_of(trial: Any) -> str:
     return trial.config["name"]
 
 
-def _tune_path(storage: str) -> str:
-    return f"{storage}/tune" if "://" in storage else str(Path(storage, "tune").absolute())
-
-
 def _outcomes(job: Job, ledger: Ledger, storage: optuna.storages.BaseStorage, crashes: dict[int, str]) -> list[Outcome]:
     store = Store(job.storage)
     study = optuna.load_study(study_name=f"{job.side}s", storage=storage)
@@ -115,7 +111,9 @@ def _outcomes(job: Job, ledger: Ledger, storage: optuna.storages.BaseStorage, cr
 
 
 def _outcome(job: Job, name: str, chosen: dict, history: list[dict], fate: Any, crash: str | None) -> Outcome:
-    measured = [entry for entry in history if not entry["failed"]]
+    # A trial that ASHA stops may have trained on until earlier trials' scores came in: that does not count.
+    last_mark = fate if fate is not None else math.inf
+    measured = [entry for entry in history if not entry["failed"] and entry["mark"] <= last_mark]
     reason = next((entry["failed"] for entry in history if entry["failed"]), "")
     if crash is not None and not reason:
         reason = "worker died: " + " ".join(crash.split())[-300:]
@@ -124,7 +122,7 @@ def _outcome(job: Job, name: str, chosen: dict, history: list[dict], fate: Any, 
     elif fate == math.inf:
         status, objective = "finished", history[-1]["objective"]
     elif fate is not None:
-        status, objective = "stopped", next(e["objective"] for e in history if e["mark"] == fate)
+        status, objective = "stopped", measured[-1]["objective"]
     else:
         raise DuelError(f"trial {name} neither ended nor failed; --resume goes on with it")
     last = measured[-1] if measured else {"images": 0, "seconds": 0.0}
