@@ -17,6 +17,12 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def claim(room: dict[str, float]) -> torch.device:
+    """Keep to what a trial or task has reserved: as many threads as `cpu` cores; the device, a GPU if it has any."""
+    torch.set_num_threads(max(1, int(room["cpu"])))
+    return pick_device() if room["gpu"] else torch.device("cpu")
+
+
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """bfloat16 where the device computes in it (CUDA; CPUs with AVX512-BF16 or AMX), else float32."""
     enabled = device.type == "cuda" or (device.type == "cpu" and _CPU_HAS_BF16)

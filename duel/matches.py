@@ -13,7 +13,7 @@ import ray
 import torch
 
 from duel.checkpoint import load_model
-from duel.device import pick_device
+from duel.device import claim
 from duel.errors import DuelError
 from duel.progress import Watch
 from duel.ratings import MATCH_COLUMNS, match_row
@@ -22,25 +22,23 @@ from duel.store import write_array
 from duel.train.detector import predict
 from duel.train.generator import make_fakes
 
-Resources = dict[str, float]
+Room = dict[str, float]  # the cpu and gpu that one task reserves
 
 
 @ray.remote
-def _make_fakes(generator: torch.nn.Module, count: int, seed: int, threads: int) -> np.ndarray:
-    torch.set_num_threads(threads)
-    device = pick_device()
+def _make_fakes(generator: torch.nn.Module, count: int, seed: int, room: Room) -> np.ndarray:
+    device = claim(room)
     return make_fakes(generator.to(device), count, seed, device)
 
 
 @ray.remote
-def _score(detector: torch.nn.Module, images: np.ndarray, span: tuple[int, int], threads: int) -> np.ndarray:
-    torch.set_num_threads(threads)
-    device = pick_device()
+def _score(detector: torch.nn.Module, images: np.ndarray, span: tuple[int, int], room: Room) -> np.ndarray:
+    device = claim(room)
     return predict(detector.to(device), images[span[0] : span[1]], device)
 
 
 def fakes_of(generators: dict[str, Path], purpose: str, count: int, seed: int, work: Path,
-             resources: Resources, watch: Watch) -> dict[str, ray.ObjectRef]:  # fmt: skip
+             room: Room, watch: Watch) -> dict[str, ray.ObjectRef]:  # fmt: skip
     """`count` fakes of every generator in Ray's object store, as uint8 [count, 3, S, S].
 
     generators: name -> folder of its model. purpose: what they are for ('sparring', 'validation', 'league');
@@ -48,9 +46,9 @@ def fakes_of(generators: dict[str, Path], purpose: str, count: int, seed: int, w
     """
     jobs = {}
     for name, folder in generators.items():
-        call = _make_fakes.options(num_cpus=resources["cpu"], num_gpus=resources["gpu"])
+        call = _make_fakes.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
         jobs[work / "fakes" / purpose / f"{name}.npy"] = _Later(
-            call, folder, count, derive(seed, "fakes", purpose, name), int(resources["cpu"])
+            call, folder, count, derive(seed, "fakes", purpose, name), room
         )
     watch.stage(f"fakes for {purpose}", len(jobs), "generators")
     refs = dict(zip(generators, _run(jobs, watch), strict=True))
@@ -59,19 +57,19 @@ def fakes_of(generators: dict[str, Path], purpose: str, count: int, seed: int, w
 
 def play(generators: dict[str, Path], detectors: dict[str, Path], fakes: dict[str, ray.ObjectRef],
          reals: ray.ObjectRef, span: tuple[int, int], sparring: dict[str, list[str]], work: Path,
-         resources: Resources, watch: Watch) -> pd.DataFrame:  # fmt: skip
+         room: Room, watch: Watch) -> pd.DataFrame:  # fmt: skip
     """Every generator against every detector: the match table, ordered by generator, then detector.
 
     fakes: generator -> its league fakes; reals, span: the array of all reals and the league's rows in it.
     sparring: detector -> generators whose fakes it trained on; such a match is `seen`.
     """
-    count, threads = span[1] - span[0], int(resources["cpu"])
-    call = _score.options(num_cpus=resources["cpu"], num_gpus=resources["gpu"])
+    count = span[1] - span[0]
+    call = _score.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
     jobs = {}
     for detector, folder in detectors.items():
-        jobs[_scores(work, detector, "reals")] = _Later(call, folder, reals, span, threads)
+        jobs[_scores(work, detector, "reals")] = _Later(call, folder, reals, span, room)
         for generator in generators:
-            jobs[_scores(work, detector, generator)] = _Later(call, folder, fakes[generator], (0, count), threads)
+            jobs[_scores(work, detector, generator)] = _Later(call, folder, fakes[generator], (0, count), room)
     watch.stage("matches", len(jobs), "readings")
     scores = dict(zip(jobs, (ray.get(ref) for ref in _run(jobs, watch)), strict=True))
     rows = []

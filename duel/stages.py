@@ -67,6 +67,7 @@ class League:
         run.path.joinpath("fakes").mkdir(exist_ok=True)
         shown = self.images[start : start + SHEET_COLUMNS**2]
         sheet(shown, SHEET_COLUMNS, run.path / "fakes" / "reals.png")
+        self.progress.end()
 
     def join(self, cluster: Cluster) -> None:
         """Put the faces into the cluster's object store, once. UsageError where trials could keep no state."""
@@ -104,7 +105,7 @@ class League:
                 room = self.cluster.fit(self.sweep.generators.resources)
                 task = measure_yardsticks.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
                 features, yardsticks = ray.get(task.remote(
-                    self.reals, self.spans["validation"], self.run.data["settings"], self.seed, int(room["cpu"])
+                    self.reals, self.spans["validation"], self.run.data["settings"], self.seed, room
                 ))  # fmt: skip
                 self.run.update(yardsticks=yardsticks)
                 write_array(path, features)
@@ -117,11 +118,11 @@ class League:
             return
         room = self.cluster.fit(settings.resources)
         extra = self._sparring(room) if side == "detector" else {"real_features": self.real_features}
-        job = Job(side, settings, self.sweep.image_size, self.seed, self.storage, int(room["cpu"]),
+        job = Job(side, settings, self.sweep.image_size, self.seed, self.storage, room,
                   self.reals, self.spans, **extra)  # fmt: skip
         self.progress.stage(f"{side} trials", count, "trials", settings.mode, settings.budget.max_images)
         with self.run.stage(f"{side}s"):
-            outcomes = run_sweep(job, count, self.run.path, room, self.max_failures, self.progress)
+            outcomes = run_sweep(job, count, self.run.path, self.max_failures, self.progress)
             self._write_trials(pd.DataFrame([trial_row(o, settings.objective, FEATURE_NETWORK) for o in outcomes]))
             save_entrants(outcomes, settings.objective, self.sweep.image_size, self.storage, self.run.path)
             for outcome in outcomes:

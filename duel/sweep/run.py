@@ -55,12 +55,12 @@ class _Watcher(tune.Callback):
         self._watch.trial_ended(trial.config["name"])
 
 
-def run_sweep(job: Job, count: int, folder: Path, resources: dict[str, float], max_failures: int,
+def run_sweep(job: Job, count: int, folder: Path, max_failures: int,
               watch: Watch) -> list[Outcome]:  # fmt: skip
     """Run `count` trials of job.side and return their outcomes by trial number.
 
     folder: the run's folder; the Optuna study is kept there in optuna.db, as study `generators` or `detectors`.
-    A sweep that was interrupted goes on: see duel.sweep.trial. resources: cpu and gpu that one trial reserves.
+    A sweep that was interrupted goes on: see duel.sweep.trial.
     max_failures: how often a trial whose worker died is started again.
     """
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(job.sweep.max_concurrent))
@@ -71,7 +71,7 @@ def run_sweep(job: Job, count: int, folder: Path, resources: dict[str, float], m
         engine_kwargs={"connect_args": {"timeout": 60}},
     )
     search = OrderedSearch(job.side, job.sweep, count, ledger, storage, job.seed)
-    trainable = tune.with_resources(tune.with_parameters(TRIALS[job.side], job=job), resources)
+    trainable = tune.with_resources(tune.with_parameters(TRIALS[job.side], job=job), job.room)
     results = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -114,8 +114,8 @@ def _outcome(job: Job, name: str, chosen: dict, history: list[dict], fate: Any, 
     # A trial that ASHA stops may have trained on until earlier trials' scores came in: that does not count.
     last_mark = fate if fate is not None else math.inf
     measured = [entry for entry in history if not entry["failed"] and entry["mark"] <= last_mark]
-    reason = next((entry["failed"] for entry in history if entry["failed"]), "")
-    if crash is not None and not reason:
+    reason = next((entry["failed"] for entry in history if entry["failed"] and entry["mark"] <= last_mark), "")
+    if crash is not None and not reason and last_mark == math.inf:
         reason = "worker died: " + " ".join(crash.split())[-300:]
     if reason:
         status, objective = "failed", job.sweep.worst

@@ -15,7 +15,7 @@ import torch
 from ray import tune
 
 from duel.config import SideSweep
-from duel.device import pick_device
+from duel.device import claim
 from duel.errors import DuelError
 from duel.families import family_settings
 from duel.metrics import KidScorer, feature_network
@@ -35,7 +35,7 @@ class Job:
     image_size: int
     seed: int
     storage: str
-    cpus: int
+    room: dict[str, float]  # the cpu and gpu that one trial reserves
     reals: Any  # reference to uint8 [N, 3, S, S], all partitions one after the other
     spans: dict[str, tuple[int, int]]  # partition -> its first and last + 1 row in `reals`
     real_features: Any = None  # generators: reference to the validation reals' features
@@ -65,7 +65,7 @@ class _Trial(tune.Trainable):
     def setup(self, config: dict[str, Any], job: Job | None = None) -> None:
         if job is not None:
             self.job = job
-        torch.set_num_threads(self.job.cpus)
+        self.device = claim(self.job.room)
         self.name, self.number = config["name"], config["number"]
         self.store = Store(self.job.storage)
         self.state = read_state(self.store, self.name) or {"history": [], "frames": []}
@@ -108,7 +108,7 @@ class _Trial(tune.Trainable):
                     self.job.sweep.objective: worst, "done": True, "failed": reason}  # fmt: skip
 
     def _start(self) -> None:
-        self.trainer = self._make_trainer(pick_device(), derive(self.job.seed, "train", self.name))
+        self.trainer = self._make_trainer(self.device, derive(self.job.seed, "train", self.name))
         if self.state.get("training") is not None:
             self.trainer.load_state_dict(self.state["training"])
         else:

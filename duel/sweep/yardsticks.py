@@ -7,7 +7,7 @@ import ray
 import torch
 
 from duel.config import Sweep
-from duel.device import pick_device
+from duel.device import claim
 from duel.families import family_settings
 from duel.metrics import feature_network, features, kid, noise_images
 from duel.models import build
@@ -17,15 +17,14 @@ from duel.train.generator import make_fakes
 
 @ray.remote
 def measure_yardsticks(
-    reals: np.ndarray, span: tuple[int, int], sweep: dict[str, Any], seed: int, threads: int
+    reals: np.ndarray, span: tuple[int, int], sweep: dict[str, Any], seed: int, room: dict[str, float]
 ) -> tuple[np.ndarray, dict[str, float]]:
     """The validation reals' features [N, D] and the yardsticks, by their names in run.json.
 
     reals, span: all reals and the validation partition's rows; sweep: a Sweep as plain data.
     Reals against reals compares one half of the validation partition with the other.
     """
-    torch.set_num_threads(threads)
-    settings, device = Sweep.model_validate(sweep), pick_device()
+    settings, device = Sweep.model_validate(sweep), claim(room)
     network = feature_network(device=device)
     validation = reals[span[0] : span[1]]
     real = features(network, validation, device)
