@@ -4,6 +4,7 @@ import logging
 import os
 import platform
 import socket
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import ray
 
 from duel.config import Resources
-from duel.errors import UsageError
+from duel.errors import DuelError, UsageError
+from duel.store import Store
 
 
 @dataclass(frozen=True)
@@ -33,23 +35,25 @@ class Cluster:
     def fit(self, wanted: Resources) -> dict[str, float]:
         """The cpu and gpu that one trial reserves here.
 
-        On this machine alone a GPU that is not there counts as 0 and CPUs are no more than there are. A joined
-        cluster may still grow, so it is asked for what the sweep file says.
+        CPUs are no more than this machine has, and where there is no GPU the GPU counts as 0. A joined cluster
+        without a single CPU is one whose workers are still to come (cluster.yaml's head runs no trials): it is
+        asked for what the sweep file says.
         """
-        if self.joined:
+        if self.joined and not self.cpus:
             return {"cpu": wanted.cpu, "gpu": wanted.gpu}
-        return {"cpu": min(wanted.cpu, self.cpus), "gpu": wanted.gpu if self.gpus else 0.0}
+        cpu = wanted.cpu if self.joined else min(wanted.cpu, self.cpus)
+        return {"cpu": cpu, "gpu": min(wanted.gpu, self.gpus)}
 
 
 def connect(address: str | None) -> Cluster:
     """Join the cluster at `address` (or RAY_ADDRESS), else start Ray on this machine with all that it has.
 
-    UsageError where no cluster answers at the address.
+    UsageError where no cluster answers at the address, DuelError where Ray does not start here.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a task that reserves no GPU sees none
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not stop
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    address = cluster_address(address)
     if address:
         _check_reachable(address)
     try:
@@ -57,15 +61,52 @@ def connect(address: str | None) -> Cluster:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())[:300]
-        raise UsageError(f"--address {address}: can't join a Ray cluster there: {text}") from None
+        if address:
+            raise UsageError(f"--address {address}: can't join a Ray cluster there: {text}") from None
+        raise DuelError(f"Ray does not start on this machine: {text}") from None
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return describe(joined=address is not None)
 
 
+def cluster_address(address: str | None) -> str | None:
+    """The cluster to join: --address, else RAY_ADDRESS, else None for this machine alone."""
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
+def wait_for(ref: ray.ObjectRef, room: dict[str, float], note: Callable[[str], None]) -> Any:
+    """The task's result; says so when no node takes it for a while, which Ray itself would do in silence."""
+    done, _ = ray.wait([ref], timeout=60)
+    if not done:
+        have = {key: value for key, value in ray.cluster_resources().items() if key in ("CPU", "GPU")}
+        note(
+            f"waiting for a node with {room['cpu']} CPUs and {room['gpu']} GPUs; the cluster now has "
+            f"{have or 'neither'} (--cpus-per-trial and --gpus-per-trial ask for less)"
+        )
+    return ray.get(ref)
+
+
+def probe_storage(storage: str, room: dict[str, float], note: Callable[[str], None]) -> str | None:
+    """What a node that runs trials reads from probe/driver in the storage; it writes the same to probe/worker."""
+    return wait_for(_probe.options(num_cpus=room["cpu"], num_gpus=room["gpu"]).remote(storage), room, note)
+
+
+@ray.remote
+def _probe(storage: str) -> str | None:
+    store = Store(storage)
+    data = store.read("probe/driver")
+    if data is not None:
+        store.write("probe/worker", data)
+    return None if data is None else data.decode()
+
+
 def _check_reachable(address: str) -> None:
     """Ray itself tries a dead address for minutes before it gives up."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise UsageError(
+            f"--address {address}: Ray's client can't run a sweep; start it on the head, or give HOST:6379"
+        )
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         if address not in ("auto", "local"):
             raise UsageError(f"--address {address}: use auto, or HOST:PORT of a cluster's head, e.g. 10.0.0.5:6379")

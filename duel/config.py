@@ -12,7 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from duel.errors import UsageError
 from duel.families import FAMILIES
 
-IMAGE_SIZES = (16, 32, 64, 128, 256)
 PARTITIONS = ("generator_train", "detector_train", "validation", "league")
 Scalar = bool | int | float | str
 
@@ -211,6 +210,11 @@ class Sweep(_Strict):
     def side(self, side: str) -> SideSweep:
         """The settings of side 'generator' or 'detector'."""
         return self.generators if side == "generator" else self.detectors
+
+
+def share(trials: int, side: str) -> int:
+    """How many of all trials are of `side`: half of them, the odd one a generator."""
+    return trials - trials // 2 if side == "generator" else trials // 2
 
 
 def load_sweep(path: Path) -> Sweep:

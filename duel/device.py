@@ -23,6 +23,12 @@ def claim(room: dict[str, float]) -> torch.device:
     return pick_device() if room["gpu"] else torch.device("cpu")
 
 
+def release() -> None:
+    """Give back GPU memory that this process keeps for later; an idle worker would keep it from the trials."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """bfloat16 where the device computes in it (CUDA; CPUs with AVX512-BF16 or AMX), else float32."""
     enabled = device.type == "cuda" or (device.type == "cpu" and _CPU_HAS_BF16)

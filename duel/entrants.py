@@ -1,4 +1,4 @@
-"""From ended trials to entrants: their models, metrics, sheets of fakes and animations in the run's folder."""
+"""From ended trials to entrants: their models, metrics and pictures in the run's folder."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ ANIMATION_FRAMES = 24
 
 
 def save_entrants(outcomes: list[Outcome], objective_name: str, image_size: int, storage: str, folder: Path) -> None:
-    """Write models/NAME/ for every finished trial, and fakes/NAME.png and .gif for generators; then drop its state.
+    """Write models/NAME/ for every finished trial, and fakes/NAME.png and .gif for generators.
 
     Nothing is written again for an entrant whose model is already there.
     """
@@ -29,8 +29,13 @@ def save_entrants(outcomes: list[Outcome], objective_name: str, image_size: int,
     for outcome in outcomes:
         if outcome.status == "finished" and not (folder / "models" / outcome.name / "config.json").exists():
             _save_entrant(outcome, objective_name, image_size, store, folder)
-    for outcome in outcomes:
-        store.remove(f"trials/{outcome.name}")
+
+
+def drop_states(names: list[str], storage: str) -> None:
+    """Delete the trials' state files, which nobody needs once their stage is done; also those deleted already."""
+    store = Store(storage)
+    for name in names:
+        store.remove(f"trials/{name}")
 
 
 def _save_entrant(outcome: Outcome, objective_name: str, image_size: int, store: Store, folder: Path) -> None:

@@ -1,14 +1,17 @@
 """The plan of a run on the machine or cluster at hand: measured where the trials will run."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import ray
 
-from duel.cluster import Cluster, connect, cpu_model, disconnect
+from duel.cluster import Cluster, cluster_address, connect, cpu_model, disconnect, wait_for
 from duel.config import Sweep
 from duel.plan import MANY_HOURS, Plan, Speeds, describe_plan, make_plan, measure_speeds
 from duel.progress import Progress, span
+
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -19,20 +22,21 @@ class Forecast:
     text: str
 
 
-def forecast(sweep: Sweep, trials: int, faces: str, address: str | None) -> Forecast:
-    """The plan for this machine, without starting Ray; with an address, for the cluster there."""
-    address = address or os.environ.get("RAY_ADDRESS") or None
+def forecast(sweep: Sweep, trials: int, faces: str, address: str | None, note: Note) -> Forecast:
+    """The plan for this machine, without Ray, or for the cluster at `address`; `note` says what it waits for."""
+    address = cluster_address(address)
     if address is None:
-        return _forecast(sweep, trials, faces, _this_machine())
+        return _forecast(sweep, trials, faces, _this_machine(), None)
     try:
-        return _forecast(sweep, trials, faces, connect(address))
+        return _forecast(sweep, trials, faces, connect(address), note)
     finally:
         disconnect()
 
 
 def warn_if_long(sweep: Sweep, trials: int, cluster: Cluster, progress: Progress) -> None:
     """Say so before the work starts where it will take many hours."""
-    plan = _forecast(sweep, trials, "", cluster).plan
+    in_process = not cluster.joined and not cluster.gpus  # a GPU's memory is for the trials alone
+    plan = _forecast(sweep, trials, "", cluster, None if in_process else progress.note).plan
     progress.note(f"estimate: about {span(plan.seconds)} for {plan.generators} + {plan.detectors} trials and "
                   f"{plan.matches} matches, if no trial is stopped early")  # fmt: skip
     if plan.seconds > MANY_HOURS:
@@ -43,22 +47,22 @@ def warn_if_long(sweep: Sweep, trials: int, cluster: Cluster, progress: Progress
         )
 
 
-def _forecast(sweep: Sweep, trials: int, faces: str, cluster: Cluster) -> Forecast:
+def _forecast(sweep: Sweep, trials: int, faces: str, cluster: Cluster, note: Note | None) -> Forecast:
     rooms = {side: cluster.fit(sweep.side(side).resources) for side in ("generator", "detector")}
     threads = {side: int(room["cpu"]) for side, room in rooms.items()}
     parallel = {side: _at_once(room, cluster, sweep.side(side).max_concurrent) for side, room in rooms.items()}
-    plan = make_plan(sweep, trials, _speeds(sweep, threads, rooms["generator"], cluster.joined), parallel)
+    plan = make_plan(sweep, trials, _speeds(sweep, threads, rooms["generator"], note), parallel)
     gpus = f"{cluster.gpus} GPUs ({', '.join(cluster.gpu_names)})" if cluster.gpus else "no GPU"
     where = f"{cluster.nodes} node{'s' * (cluster.nodes != 1)}, {cluster.cpus} CPU cores ({cluster.cpu_model}), {gpus}"
     return Forecast(plan, describe_plan(plan, sweep, faces, where, parallel))
 
 
-def _speeds(sweep: Sweep, threads: dict[str, int], room: dict[str, float], joined: bool) -> Speeds:
-    """Measured here, or in a cluster on a node that has what a trial needs."""
-    if not joined:
+def _speeds(sweep: Sweep, threads: dict[str, int], room: dict[str, float], note: Note | None) -> Speeds:
+    """Measured in this process or, where `note` is given, in a Ray task on a node that has what a trial needs."""
+    if note is None:
         return measure_speeds(sweep, threads)
-    task = ray.remote(measure_speeds).options(num_cpus=room["cpu"], num_gpus=room["gpu"])
-    return ray.get(task.remote(sweep, threads))
+    task = ray.remote(max_calls=1)(measure_speeds).options(num_cpus=room["cpu"], num_gpus=room["gpu"])
+    return wait_for(task.remote(sweep, threads), room, note)
 
 
 def _at_once(room: dict[str, float], cluster: Cluster, limit: int) -> int:

@@ -3,9 +3,11 @@
 faces -> yardsticks -> generator trials -> fakes -> detector trials -> fakes -> matches -> leaderboard -> report
 """
 
+import contextlib
 import platform
 import shlex
 import sys
+import traceback
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +30,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 @app.command()
 def league(
+    context: typer.Context,
     trials: Annotated[int | None, typer.Option(help="Trials in all: half generators, half detectors. Default: the sweep's own number.", min=2)] = None,
     sweep: Annotated[Path, typer.Option(help="Sweep file: search spaces, budgets, image size, faces a partition.")] = SWEEPS / "mission.yaml",
     faces: Annotated[str, typer.Option(help="Real faces: a folder of images, a .zip or .tar of images, a .parquet file with an image column, or 'drawn' for faces that duel draws itself.")] = "drawn",
@@ -55,14 +58,8 @@ def league(
     The mission, on GPUs:
         python -m duel.league --trials 32 --faces FOLDER
     """
-    given = {key: value for key, value in {
-        "trials": trials, "name": name, "max-concurrent": max_concurrent, "cpus-per-trial": cpus_per_trial,
-        "gpus-per-trial": gpus_per_trial, "storage": storage,
-    }.items() if value is not None}  # fmt: skip
     if resume is not None:
-        _refuse_with_resume(given)
-        if dry_run:
-            raise UsageError("--dry-run: a plan is for a new run; leave out --resume")
+        _refuse_with_resume(context)
         print(_resume(out, resume, address, max_failures))
         return
     settings = _override(load_sweep(sweep), max_concurrent, cpus_per_trial, gpus_per_trial)
@@ -72,7 +69,7 @@ def league(
         print(dry(settings, trials, faces, address))
         return
     name = _run_name(name, sweep)
-    data = _new_run(name, settings, trials, seed, faces, _state_root(storage, out, name))
+    data = _new_run(name, settings, trials, seed, faces, _state_root(storage, name))
     print(_start(out / name, data, address, max_failures))
 
 
@@ -87,7 +84,7 @@ def dry(settings: Sweep, trials: int, faces: str, address: str | None) -> str:
     """The plan's text; joins a cluster only to see what it has."""
     from duel.forecast import forecast
 
-    return forecast(settings, trials, faces, address).text
+    return forecast(settings, trials, faces, address, err.print).text
 
 
 def _start(folder: Path, data: dict[str, Any], address: str | None, max_failures: int) -> Path:
@@ -95,15 +92,19 @@ def _start(folder: Path, data: dict[str, Any], address: str | None, max_failures
     try:
         return play(run, address, max_failures)
     except UsageError:
-        run.discard()
+        if not run.has_work():
+            run.discard()
         raise
 
 
 def _resume(out: Path, name: str, address: str | None, max_failures: int) -> Path:
     run = RunFolder.open(out / name)
     if run.data["status"] == "complete":
+        from duel.report.page import write_report
+
         err.print(f"run {name} is complete already")
-        return out / name / "index.html"
+        report = out / name / "index.html"
+        return report if report.exists() else write_report(run.path)
     check_faces(run.data["faces"]["source"])
     return play(run, address, max_failures)
 
@@ -117,9 +118,9 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
 
     with Progress() as progress:
         progress.note(f"run {run.path.name} in {run.path}")
-        stages = League(run, progress, max_failures)
-        stages.load_faces()
         try:
+            stages = League(run, progress, max_failures)
+            stages.load_faces()
             cluster = connect(address)
             warn_if_long(stages.sweep, run.data["trials_requested"], cluster, progress)
             stages.join(cluster)
@@ -129,15 +130,37 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
             stages.play_matches()
             stages.rate()
             return stages.finish()
+        except DuelError:
+            raise
+        except KeyboardInterrupt:
+            raise DuelError(f"interrupted; what is finished is kept: go on with --resume {run.path.name}") from None
+        except Exception as error:
+            raise _unforeseen(error, run.path) from error
         finally:
             disconnect()
 
 
-def _refuse_with_resume(given: dict[str, Any]) -> None:
+def _unforeseen(error: Exception, folder: Path) -> DuelError:
+    """One line for the user, the traceback in a file for whoever mends it."""
+    cause = getattr(error, "cause", None) or error  # Ray wraps what went wrong in a task
+    if isinstance(cause, DuelError):
+        return DuelError(str(cause))
+    with contextlib.suppress(OSError):  # the disk may be full
+        (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+    line = " ".join(str(cause).split())[:300]
+    return DuelError(
+        f"{type(cause).__name__}: {line} (all of it in {folder / 'error.txt'}; --resume {folder.name} goes on)"
+    )
+
+
+def _refuse_with_resume(context: typer.Context) -> None:
+    """A resumed run has its settings: only where and how it runs can be said anew."""
+    free = ("resume", "out", "address", "max_failures")
+    sources = {name: context.get_parameter_source(name) for name in context.params if name not in free}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     if given:
-        raise UsageError(
-            f"--resume goes on with the run's own settings; leave out {', '.join(f'--{k}' for k in given)}"
-        )
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise UsageError(f"--resume goes on with the run's own settings; leave out {flags}")
 
 
 def _override(sweep: Sweep, concurrent: int | None, cpus: int | None, gpus: float | None) -> Sweep:
@@ -157,14 +180,16 @@ def _run_name(name: str | None, sweep: Path) -> str:
     return chosen
 
 
-def _state_root(storage: str | None, out: Path, name: str) -> str:
-    """Where this run's trials keep their state; a folder as an absolute path, as workers start elsewhere."""
-    root = join(str(out) if storage is None else storage, name)
+def _state_root(storage: str | None, name: str) -> str | None:
+    """Where this run's trials keep their state; None for the run's own folder, wherever that is moved to."""
+    if storage is None:
+        return None
+    root = join(storage, name)
     Store(root)  # a URI that can't be opened ends the run here
     return root
 
 
-def _new_run(name: str, settings: Sweep, trials: int, seed: int, faces: str, storage: str) -> dict[str, Any]:
+def _new_run(name: str, settings: Sweep, trials: int, seed: int, faces: str, storage: str | None) -> dict[str, Any]:
     """What run.json holds when a run begins."""
     from duel.metrics import FEATURE_NETWORK
 
@@ -190,7 +215,6 @@ def main() -> None:
             err.print(f"received: {shlex.join(sys.argv[1:])}", markup=False)  # typer names the flag alone
         raise
     except KeyboardInterrupt:
-        err.print("interrupted; what is finished is kept: go on with --resume NAME")
         sys.exit(1)
     except OSError as error:
         err.print(f"error: {error.filename or ''}: {error.strerror or error}", markup=False)

@@ -13,14 +13,13 @@ import ray
 import torch
 
 from duel.checkpoint import load_model
-from duel.device import claim
+from duel.device import claim, release
 from duel.errors import DuelError
+from duel.models.inference import make_fakes, predict
 from duel.progress import Watch
 from duel.ratings import MATCH_COLUMNS, match_row
 from duel.seeds import derive
 from duel.store import write_array
-from duel.train.detector import predict
-from duel.train.generator import make_fakes
 
 Room = dict[str, float]  # the cpu and gpu that one task reserves
 
@@ -28,13 +27,19 @@ Room = dict[str, float]  # the cpu and gpu that one task reserves
 @ray.remote
 def _make_fakes(generator: torch.nn.Module, count: int, seed: int, room: Room) -> np.ndarray:
     device = claim(room)
-    return make_fakes(generator.to(device), count, seed, device)
+    try:
+        return make_fakes(generator.to(device), count, seed, device)
+    finally:
+        release()
 
 
 @ray.remote
 def _score(detector: torch.nn.Module, images: np.ndarray, span: tuple[int, int], room: Room) -> np.ndarray:
     device = claim(room)
-    return predict(detector.to(device), images[span[0] : span[1]], device)
+    try:
+        return predict(detector.to(device), images[span[0] : span[1]], device)
+    finally:
+        release()
 
 
 def fakes_of(generators: dict[str, Path], purpose: str, count: int, seed: int, work: Path,
@@ -51,8 +56,7 @@ def fakes_of(generators: dict[str, Path], purpose: str, count: int, seed: int, w
             call, folder, count, derive(seed, "fakes", purpose, name), room
         )
     watch.stage(f"fakes for {purpose}", len(jobs), "generators")
-    refs = dict(zip(generators, _run(jobs, watch), strict=True))
-    return refs
+    return dict(zip(generators, _run(jobs, watch), strict=True))
 
 
 def play(generators: dict[str, Path], detectors: dict[str, Path], fakes: dict[str, ray.ObjectRef],

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from duel.config import Choice, Fixed, Int, LogUniform, Sweep
+from duel.config import Choice, Fixed, Int, LogUniform, Sweep, share
 from duel.device import pick_device, place
 from duel.families import Settings, family_settings
 from duel.metrics import feature_network, features
 from duel.models import build, build_discriminator
+from duel.models.inference import make_fakes, predict
 from duel.progress import span
-from duel.train.detector import DetectorTrainer, predict
-from duel.train.generator import GeneratorTrainer, make_fakes
+from duel.train.detector import DetectorTrainer
+from duel.train.generator import GeneratorTrainer
 from duel.train.loop import Trainer
 
 MANY_HOURS = 3 * 3600.0
-SAMPLE, CPU_STEP = 32, 4  # images a measured call, and a measured training step on a CPU
+SAMPLE = 32  # images a measured call
+CPU_STEP_PIXELS = 32 * 32**2  # a measured training step on a CPU: 32 images at 32x32, 8 at 64x64
 START_SECONDS = 20.0  # Ray's start and a worker's first import of torch, measured on 2 cores
 
 
@@ -57,7 +59,7 @@ class Plan:
 
 def make_plan(sweep: Sweep, trials: int, speeds: Speeds, parallel: dict[str, int]) -> Plan:
     """parallel: how many trials of each side ('generator', 'detector') run at once here."""
-    generators, detectors = trials - trials // 2, trials // 2
+    generators, detectors = share(trials, "generator"), share(trials, "detector")
     sizes = sweep.faces.sizes()
     pairs = generators * detectors
     made = generators * (sizes["detector_train"] + sizes["league"]) + sizes["validation"]
@@ -120,7 +122,7 @@ def _measure_generator(family: str, settings: Any, images: np.ndarray, device: t
     network = place(build("generator", family, images.shape[-1], settings), device).eval()
     making = _rate(lambda: make_fakes(network, SAMPLE, 0, device), SAMPLE)
     trainer = GeneratorTrainer(
-        family, _small_steps(settings, device), images, lambda fakes: 0.0,
+        family, _small_steps(settings, images.shape[-1], device), images, lambda fakes: 0.0,
         image_size=images.shape[-1], device=device, seed=0,
     )  # fmt: skip
     return _training_rate(trainer), making
@@ -129,15 +131,17 @@ def _measure_generator(family: str, settings: Any, images: np.ndarray, device: t
 def _measure_detector(family: str, settings: Any, images: np.ndarray, device: torch.device) -> tuple[float, float]:
     """Images a second of training one, and of judging."""
     trainer = DetectorTrainer(
-        family, _small_steps(settings, device), images, images, images, images,
+        family, _small_steps(settings, images.shape[-1], device), images, images, images, images,
         image_size=images.shape[-1], device=device, seed=0,
     )  # fmt: skip
     return _training_rate(trainer), _rate(lambda: predict(trainer.detector, images, device), SAMPLE)
 
 
-def _small_steps(settings: Any, device: torch.device) -> Any:
-    """On a CPU a few images show the speed as well as a whole batch does, and sooner."""
-    step = settings.batch_size if device.type == "cuda" else min(settings.batch_size, CPU_STEP)
+def _small_steps(settings: Any, image_size: int, device: torch.device) -> Any:
+    """On a CPU a few images show the speed nearly as well as a whole batch does, and sooner."""
+    if device.type == "cuda":
+        return settings
+    step = max(4, min(settings.batch_size, CPU_STEP_PIXELS // image_size**2))
     return settings.model_copy(update={"batch_size": step})
 
 

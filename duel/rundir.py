@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from duel.errors import DuelError, UsageError
+from duel.errors import UsageError
 from duel.store import write_atomically
 
 NEEDED = {"name", "status", "seed", "settings", "trials_requested", "storage", "faces", "stages", "notes"}
@@ -21,20 +21,23 @@ NEEDED = {"name", "status", "seed", "settings", "trials_requested", "storage", "
 class RunFolder:
     """One run's files. Every change of `data` reaches run.json at once, complete or not at all."""
 
-    def __init__(self, path: Path, data: dict[str, Any]):
-        self.path, self.data = path, data
+    def __init__(self, path: Path):
+        self.path = path
+        self.data: dict[str, Any] = {}
         self._lock = _lock(path)
 
     @classmethod
     def create(cls, path: Path, data: dict[str, Any]) -> "RunFolder":
         """A new run. UsageError where the folder is taken or can't be made."""
-        if (path / "run.json").exists():
-            raise UsageError(f"--name {path.name}: {path} holds a run already; take it up with --resume {path.name}, "
-                             "or choose another name")  # fmt: skip
         try:
             path.mkdir(parents=True, exist_ok=True)
-            run = cls(path, data)
-            run.save()
+            run = cls(path)
+            if (path / "run.json").exists():
+                raise UsageError(
+                    f"--name {path.name}: {path} holds a run already; take it up with --resume {path.name}, "
+                    "or choose another name"
+                )
+            run.update(**data)
         except OSError as error:
             raise UsageError(f"--out {path.parent}: can't write a run there: {error.strerror}") from None
         return run
@@ -42,18 +45,20 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
         """An earlier run. UsageError where there is none."""
-        try:
-            data = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not (path / "run.json").is_file():
             known = ", ".join(sorted(p.parent.name for p in path.parent.glob("*/run.json"))) or "none"
-            raise UsageError(f"--resume {path.name}: no run.json in {path}; runs there: {known}") from None
+            raise UsageError(f"--resume {path.name}: no run.json in {path}; runs there: {known}")
+        try:
+            run = cls(path)
+            data = json.loads((path / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"--resume {path.name}: {path / 'run.json'} can't be read: {error}") from None
         missing = NEEDED - (set(data) if isinstance(data, dict) else set())
         if missing:
             lacks = ", ".join(sorted(missing))
             raise UsageError(f"--resume {path.name}: {path / 'run.json'} is no duel run: it lacks {lacks}")
-        return cls(path, data)
+        run.data = data
+        return run
 
     def save(self) -> None:
         """Write run.json."""
@@ -63,6 +68,10 @@ class RunFolder:
         """Set values and write run.json."""
         self.data.update(values)
         self.save()
+
+    def has_work(self) -> bool:
+        """Whether anything but the reading of faces has begun."""
+        return any(stage["name"] != "faces" for stage in self.data["stages"])
 
     def discard(self) -> None:
         """Give the name back: for a run that ended before any work was done."""
@@ -126,10 +135,10 @@ def _lock(path: Path):
 
 
 def check_same_faces(run: RunFolder, fingerprint: str) -> None:
-    """A resumed run must see the faces it began with. DuelError if not."""
+    """A resumed run must see the faces it began with. UsageError if not."""
     before = run.data["faces"].get("fingerprint")
     if before not in (None, fingerprint):
-        raise DuelError(
+        raise UsageError(
             f"--faces {run.data['faces']['source']}: the images have changed since run {run.path.name} began "
             f"(fingerprint {before}, now {fingerprint}); start a new run"
         )

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import ray
 
-from duel.cluster import Cluster
-from duel.config import PARTITIONS, parse_sweep
-from duel.entrants import SHEET_COLUMNS, save_entrants, sparring_of
+from duel.cluster import Cluster, describe, probe_storage
+from duel.config import PARTITIONS, parse_sweep, share
+from duel.entrants import SHEET_COLUMNS, drop_states, save_entrants, sparring_of
 from duel.errors import DuelError, UsageError
 from duel.faces import load_faces, split_faces
 from duel.matches import fakes_of, play
@@ -20,12 +20,14 @@ from duel.progress import Progress
 from duel.ratings import leaderboard
 from duel.report.images import sheet
 from duel.report.page import write_report
-from duel.rundir import RunFolder, check_same_faces
+from duel.rundir import RunFolder, check_same_faces, now
 from duel.seeds import derive
-from duel.store import write_array
+from duel.store import Store, write_array
 from duel.sweep.run import run_sweep, trial_row
 from duel.sweep.trial import Job
 from duel.sweep.yardsticks import measure_yardsticks
+
+LEAST_FACES = 16  # of a partition: fewer make no batch and no score
 
 
 def faces_cache() -> Path:
@@ -41,7 +43,8 @@ class League:
     def __init__(self, run: RunFolder, progress: Progress, max_failures: int):
         self.run, self.progress, self.max_failures = run, progress, max_failures
         self.sweep = parse_sweep(run.data["settings"], str(run.path / "run.json"))
-        self.seed, self.storage = run.data["seed"], run.data["storage"]
+        self.seed = run.data["seed"]
+        self.storage = run.data["storage"] or str(run.path.absolute())
         self.work = run.path / "work"
 
     def load_faces(self) -> None:
@@ -71,18 +74,32 @@ class League:
 
     def join(self, cluster: Cluster) -> None:
         """Put the faces into the cluster's object store, once. UsageError where trials could keep no state."""
-        if self.storage == str(self.run.path.absolute()) and cluster.nodes > 1:
-            raise UsageError(
-                f"--storage: the cluster has {cluster.nodes} nodes, so trials need a place that all "
-                "of them reach: a shared folder, or a URI such as s3://bucket/duel"
-            )
+        if cluster.joined:
+            self._check_storage(cluster)
         self.cluster = cluster
         self.run.update(hardware=cluster.hardware())
         self.reals = ray.put(self.images)
         del self.images
 
+    def _check_storage(self, cluster: Cluster) -> None:
+        """A node that runs trials must read what the driver wrote to the storage, and the other way round."""
+        store, token = Store(self.storage), str(derive(self.seed, now()))
+        store.write("probe/driver", token.encode())
+        read = probe_storage(self.storage, cluster.fit(self.sweep.generators.resources), self.progress.note)
+        if read != token or store.read("probe/worker") != token.encode():
+            raise UsageError(
+                f"--storage {self.storage}: a node of the cluster does not see what this process writes there; trials "
+                "need a place that all nodes reach: a shared folder, or a URI such as s3://bucket/duel"
+            )
+        store.remove("probe")
+
     def _describe_faces(self, manifest: dict[str, Any], asked: dict[str, int], parts: dict[str, np.ndarray]) -> None:
         got = {name: len(parts[name]) for name in PARTITIONS}
+        if min(got.values()) < LEAST_FACES:
+            raise UsageError(
+                f"--faces {manifest['source']}: {manifest['used']:,} faces are too few: each partition needs"
+                f" {LEAST_FACES}; they would be {', '.join(f'{name} {n:,}' for name, n in got.items())}"
+            )
         factor = sum(got.values()) / sum(asked.values())
         shrunk = round(factor, 4) if got != asked else None
         skipped = manifest["skipped"]
@@ -113,13 +130,17 @@ class League:
 
     def run_side(self, side: str) -> None:
         """All trials of one side; its entrants end up in models/."""
-        settings, count = self.sweep.side(side), self._trials(side)
-        if self.run.done(f"{side}s"):
-            return
+        if not self.run.done(f"{side}s"):
+            self._sweep(side)
+        trials = self.run.read_table("trials.csv")
+        # Only now, so that a run killed before its stage was done finds every trial's state.
+        drop_states(list(trials[trials["side"] == side]["trial"]), self.storage)
+
+    def _sweep(self, side: str) -> None:
+        settings, count = self.sweep.side(side), share(self.run.data["trials_requested"], side)
         room = self.cluster.fit(settings.resources)
         extra = self._sparring(room) if side == "detector" else {"real_features": self.real_features}
-        job = Job(side, settings, self.sweep.image_size, self.seed, self.storage, room,
-                  self.reals, self.spans, **extra)  # fmt: skip
+        job = Job(side, settings, self.sweep.image_size, self.seed, self.storage, room, self.reals, self.spans, **extra)
         self.progress.stage(f"{side} trials", count, "trials", settings.mode, settings.budget.max_images)
         with self.run.stage(f"{side}s"):
             outcomes = run_sweep(job, count, self.run.path, self.max_failures, self.progress)
@@ -129,13 +150,10 @@ class League:
                 if outcome.status == "failed":
                     self._note(f"{outcome.name} failed: {outcome.reason}")
             if not any(outcome.status == "finished" for outcome in outcomes):
-                raise DuelError(f"no {side} trial of {count} reached its full budget, so there is no league; "
-                                f"the reasons are in {self.run.path / 'trials.csv'}")  # fmt: skip
-
-    def _trials(self, side: str) -> int:
-        """Half of the trials, the odd one to the generators."""
-        total = self.run.data["trials_requested"]
-        return total - total // 2 if side == "generator" else total // 2
+                raise DuelError(
+                    f"no {side} trial of {count} reached its full budget, so there is no league; "
+                    f"the reasons are in {self.run.path / 'trials.csv'}"
+                )
 
     def _sparring(self, room: dict[str, float]) -> dict[str, Any]:
         """Fakes of all generators that finished: to train detectors on, and to validate them on."""
@@ -184,7 +202,7 @@ class League:
     def finish(self) -> Path:
         """Mark the run as complete and write its report."""
         self.progress.end()
-        self.run.update(status="complete")
+        self.run.update(status="complete", hardware=describe(self.cluster.joined).hardware())
         return write_report(self.run.path)
 
     def _note(self, text: str) -> None:

@@ -63,7 +63,8 @@ def run_sweep(job: Job, count: int, folder: Path, max_failures: int,
     A sweep that was interrupted goes on: see duel.sweep.trial.
     max_failures: how often a trial whose worker died is started again.
     """
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(job.sweep.max_concurrent))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(job.sweep.max_concurrent)
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the whole run, not one sweep
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ledger = Ledger(job.sweep)
     storage = optuna.storages.RDBStorage(
@@ -86,19 +87,19 @@ def run_sweep(job: Job, count: int, folder: Path, max_failures: int,
         ),
     ).fit()  # fmt: skip
     search.finish()
-    crashes = {
-        r.config["number"]: str(r.error)
-        for r in map(results.__getitem__, range(len(results)))
-        if r.error is not None and r.config
-    }
-    return _outcomes(job, ledger, storage, crashes)
+    ended = [results[i] for i in range(len(results))]
+    crashes = {Path(r.path).name: " ".join(str(r.error).split())[-300:] for r in ended if r.error is not None}
+    outcomes = _outcomes(job, ledger, storage, crashes)
+    if len(outcomes) != count:
+        raise DuelError(f"the {job.side} sweep ended after {len(outcomes)} of {count} trials; --resume goes on with it")
+    return outcomes
 
 
 def _name_of(trial: Any) -> str:
     return trial.config["name"]
 
 
-def _outcomes(job: Job, ledger: Ledger, storage: optuna.storages.BaseStorage, crashes: dict[int, str]) -> list[Outcome]:
+def _outcomes(job: Job, ledger: Ledger, storage: optuna.storages.BaseStorage, crashes: dict[str, str]) -> list[Outcome]:
     store = Store(job.storage)
     study = optuna.load_study(study_name=f"{job.side}s", storage=storage)
     outcomes = []
@@ -106,7 +107,7 @@ def _outcomes(job: Job, ledger: Ledger, storage: optuna.storages.BaseStorage, cr
         chosen = trial.user_attrs["chosen"]
         name = trial_name(job.side, trial.number, chosen["family"])
         history = (read_state(store, name) or {"history": []})["history"]
-        outcomes.append(_outcome(job, name, chosen, history, fate, crashes.get(trial.number)))
+        outcomes.append(_outcome(job, name, chosen, history, fate, crashes.get(name)))
     return outcomes
 
 
@@ -115,16 +116,14 @@ def _outcome(job: Job, name: str, chosen: dict, history: list[dict], fate: Any, 
     last_mark = fate if fate is not None else math.inf
     measured = [entry for entry in history if not entry["failed"] and entry["mark"] <= last_mark]
     reason = next((entry["failed"] for entry in history if entry["failed"] and entry["mark"] <= last_mark), "")
-    if crash is not None and not reason and last_mark == math.inf:
-        reason = "worker died: " + " ".join(crash.split())[-300:]
+    if fate is None:
+        raise DuelError(f"trial {name} neither ended nor failed; --resume goes on with it")
+    if fate == math.inf and not reason and not (history and history[-1]["done"]):
+        reason = "its worker died" + (f": {crash}" if crash else "")
     if reason:
         status, objective = "failed", job.sweep.worst
-    elif fate == math.inf:
-        status, objective = "finished", history[-1]["objective"]
-    elif fate is not None:
-        status, objective = "stopped", measured[-1]["objective"]
     else:
-        raise DuelError(f"trial {name} neither ended nor failed; --resume goes on with it")
+        status, objective = "finished" if fate == math.inf else "stopped", measured[-1]["objective"]
     last = measured[-1] if measured else {"images": 0, "seconds": 0.0}
     return Outcome(name, job.side, chosen["family"], chosen["settings"], status, reason, float(objective),
                    int(last["images"]), float(last["seconds"]), measured)  # fmt: skip

@@ -83,27 +83,35 @@ class OrderedSearch(OptunaSearch):
         number = len(self._numbers)
         if number >= self._count or not self._settle(number - self._side.max_concurrent):
             return None
-        trial = self._ask(number)
-        chosen = self._sample(trial)
+        chosen = self._choose(number)
         config = {"number": number, "name": trial_name(self._side_name, number, chosen["family"]), **chosen}
-        if "chosen" not in trial.user_attrs:
-            trial.set_user_attr("chosen", chosen)
         self._numbers[trial_id] = number
         self._ledger.traces.append(Trace())
         return config
 
-    def _ask(self, number: int) -> optuna.Trial:
-        """Trial `number` of the study: the one it holds from before a restart, else a new one."""
-        study = self._study
-        known = study.get_trials(deepcopy=False)
+    def _choose(self, number: int) -> dict[str, Any]:
+        """Family and settings of trial `number`: those that the study holds from before a restart, else new ones.
+
+        They are drawn on a copy in memory and reach the study in one transaction: a study never holds half a trial.
+        """
+        known = self._study.get_trials(deepcopy=False)
         if number < len(known):
-            return optuna.Trial(study, known[number]._trial_id)
-        study.sampler = self._sampler_for(number)
-        return study.ask()
+            return dict(known[number].user_attrs["chosen"])
+        copy = optuna.create_study(direction=self._study.direction, sampler=self._sampler_for(number))
+        copy.add_trials(known)
+        chosen = self._sample(trial := copy.ask())
+        running = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={"chosen": chosen},
+        )
+        self._study.add_trial(running)
+        return chosen
 
     def _settle(self, last: int) -> bool:
         """Tell Optuna the results of trials 0..last; False while one of them is still open."""
-        known = self._ledger.fates()[: last + 1]
+        known = self._ledger.fates()[: max(0, last + 1)]
         if None in known:
             return False
         trials = self._study.get_trials(deepcopy=False)

@@ -15,7 +15,7 @@ import torch
 from ray import tune
 
 from duel.config import SideSweep
-from duel.device import claim
+from duel.device import claim, release
 from duel.errors import DuelError
 from duel.families import family_settings
 from duel.metrics import KidScorer, feature_network
@@ -23,7 +23,6 @@ from duel.seeds import derive
 from duel.store import Store
 from duel.train.detector import DetectorTrainer
 from duel.train.generator import GeneratorTrainer
-from duel.train.loop import Diverged
 
 
 @dataclass(frozen=True)
@@ -62,22 +61,20 @@ def read_state(store: Store, name: str) -> dict[str, Any] | None:
 class _Trial(tune.Trainable):
     """What generator and detector trials share."""
 
-    def setup(self, config: dict[str, Any], job: Job | None = None) -> None:
-        if job is not None:
-            self.job = job
+    def setup(self, config: dict[str, Any], job: Job) -> None:  # type: ignore[override]
+        self.job = job
         self.device = claim(self.job.room)
         self.name, self.number = config["name"], config["number"]
         self.store = Store(self.job.storage)
-        self.state = read_state(self.store, self.name) or {"history": [], "frames": []}
+        self.state: Any = read_state(self.store, self.name) or {"history": [], "frames": []}
         self.reported = 0
         self.trainer: Any = None
         self.reports: Any = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.trainer = self.reports = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.setup(new_config)
+        self.trainer = self.reports = self.state = None
+        release()
+        self.setup(new_config)  # type: ignore[call-arg]  # tune.with_parameters hands in the job
         return True
 
     def step(self) -> dict[str, Any]:
@@ -100,7 +97,9 @@ class _Trial(tune.Trainable):
             done = metrics["images"] >= budget.max_images
             objective = metrics[self.job.sweep.objective]
             return {**metrics, "mark": mark, "objective": objective, "done": done, "failed": ""}
-        except (Diverged, DuelError, RuntimeError, ValueError, ArithmeticError) as error:
+        except (torch.AcceleratorError, torch.OutOfMemoryError):
+            raise  # the process' GPU context is spoilt or crowded: Tune starts the trial again in a new one
+        except (DuelError, RuntimeError, ValueError, ArithmeticError) as error:
             last = self.state["history"][-1] if self.state["history"] else {"images": 0, "seconds": 0.0}
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
             worst = self.job.sweep.worst
@@ -126,7 +125,7 @@ class _Trial(tune.Trainable):
             self.state["weights"] = None if last["failed"] else self._weights()
         buffer = io.BytesIO()
         torch.save(self.state, buffer)
-        self.store.write(state_name(self.name), buffer.getvalue())
+        self.store.write(state_name(self.name), buffer.getbuffer())
 
     def _settings(self) -> Any:
         return family_settings(self.job.side, self.config["family"], self.config["settings"])

@@ -11,11 +11,11 @@ from duel.device import claim
 from duel.families import family_settings
 from duel.metrics import feature_network, features, kid, noise_images
 from duel.models import build
+from duel.models.inference import make_fakes
 from duel.seeds import derive
-from duel.train.generator import make_fakes
 
 
-@ray.remote
+@ray.remote(max_calls=1)
 def measure_yardsticks(
     reals: np.ndarray, span: tuple[int, int], sweep: dict[str, Any], seed: int, room: dict[str, float]
 ) -> tuple[np.ndarray, dict[str, float]]:

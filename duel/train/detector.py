@@ -13,8 +13,6 @@ from duel.scores import auc
 from duel.train.augment import blur, flip, jpeg
 from duel.train.loop import ImageFeed, Trainer, mix, seeded
 
-__all__ = ["DetectorTrainer", "predict"]
-
 
 class DetectorTrainer(Trainer):
     """Trains a detector of `family` on `reals` and `fakes`, uint8 [N, 3, S, S] and [M, 3, S, S].

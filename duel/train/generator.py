@@ -17,8 +17,6 @@ from duel.models.inference import make_fakes, make_noise, render
 from duel.train.augment import diff_augment
 from duel.train.loop import ImageFeed, Trainer, mix, seeded
 
-__all__ = ["GeneratorTrainer", "make_fakes"]
-
 EMA_RAMP = 0.1  # the average's half-life is never longer than this share of the images seen so far
 NORM_BATCHES, NORM_BATCH = 8, 128  # noise that sets the averaged generator's batch-norm statistics
 

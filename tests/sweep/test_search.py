@@ -107,7 +107,7 @@ def test_a_restart_goes_on_with_the_same_settings(steps, tmp_path):
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}")
     Simulation(storage).run(ORDERS["last"], steps=steps)  # killed here
     again = Simulation(storage)
-    assert again.run(ORDERS["first"]) == expected
+    assert again.run(ORDERS["first"]) == expected  # what had been asked for is asked for again
     again.search.finish()
     assert len(again.search._study.trials) == COUNT
     assert all(t.state.is_finished() for t in again.search._study.trials)
@@ -126,3 +126,11 @@ def test_stopped_trials_reach_optuna_as_pruned_and_failed_ones_with_the_worst_sc
         assert trial.state.name == ("COMPLETE" if fate == float("inf") or trial.number == 2 else "PRUNED")
     finished = [t for n, t in enumerate(trials) if fates[n] == float("inf") and n != 2]
     assert all(list(t.intermediate_values) == [768] for t in finished)
+
+
+@pytest.mark.parametrize("concurrent", [1, 2, 3, 4, 8, 16])
+def test_as_many_trials_as_allowed_start_before_any_result(concurrent):
+    simulation = Simulation(memory(), concurrent=concurrent)
+    while simulation.ask():
+        pass
+    assert len(simulation.asked) == min(concurrent, COUNT)
