@@ -122,7 +122,8 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
             stages = League(run, progress, max_failures)
             stages.load_faces()
             cluster = connect(address)
-            warn_if_long(stages.sweep, run.data["trials_requested"], cluster, progress)
+            if not run.has_work():
+                warn_if_long(stages.sweep, run.data["trials_requested"], cluster, progress)
             stages.join(cluster)
             stages.measure_yardsticks()
             stages.run_side("generator")

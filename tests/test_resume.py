@@ -88,6 +88,56 @@ def check_histories(run: Path, histories: dict[str, list]) -> None:
             assert [e["seconds"] for e in final[: len(entries)]] == [e["seconds"] for e in entries]
 
 
+def kill_a_worker(run: Path, process: subprocess.Popen) -> None:
+    """SIGKILL one process of a trial that has reported."""
+    deadline = time.monotonic() + 300
+    while not list(run.glob("trials/g*/state.pt")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if b"ray::ResourceTrainable" in path.read_bytes() and is_below(int(path.parent.name), process.pid)
+    ]
+    assert workers, "no process of a trial was found"
+    os.kill(workers[0], signal.SIGKILL)
+
+
+def is_below(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
+def test_the_same_seed_gives_the_same_matches_even_if_a_worker_is_killed(tiny_run, tmp_path, cache):
+    process = league_process(
+        "--sweep", TINY, "--trials", 6, "--out", tmp_path, "--name", "b", "--seed", 7, cache=cache,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    kill_a_worker(tmp_path / "b", process)
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    for table in ("matches.csv", "leaderboard.csv"):
+        assert (tmp_path / "b" / table).read_text() == (tiny_run[0] / table).read_text()
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, cache):
+    process = league_process("--sweep", TINY, "--out", tmp_path, "--name", "c", cache=cache)
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "c").glob("trials/g*/state.pt")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "--resume c" in err
+    assert "Traceback" not in err
+
+
 def test_a_complete_run_is_left_alone(tiny_run, cache):
     folder, _ = tiny_run
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
