@@ -1,37 +1,10 @@
-"""What end-to-end tests share: the tiny league as a user starts it, in a process of its own."""
+"""What end-to-end tests share."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-TINY = ROOT / "tests" / "tiny.yaml"
-UTKFACE = ROOT.parent / "shared" / "faces" / "utkface"
-
-
-def league_process(*arguments: object, cache: Path, **kwargs: object) -> subprocess.Popen:
-    """`python -m duel.league` with these arguments, output captured; `cache` keeps its decoded faces."""
-    environment = {**os.environ, "DUEL_CACHE": str(cache), **kwargs.pop("env", {})}
-    environment.pop("RAY_ADDRESS", None)
-    return subprocess.Popen(
-        [sys.executable, "-m", "duel.league", *map(str, arguments)],
-        cwd=ROOT, env=environment, text=True, stdin=subprocess.DEVNULL,
-        stdout=kwargs.pop("stdout", subprocess.PIPE), stderr=kwargs.pop("stderr", subprocess.PIPE), **kwargs,
-    )  # fmt: skip
-
-
-def run_league(*arguments: object, cache: Path, timeout: float = 400, **kwargs: object) -> subprocess.CompletedProcess:
-    """Start the command and wait for its end."""
-    process = league_process(*arguments, cache=cache, **kwargs)
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+from league_runs import TINY, run_league
 
 
 @pytest.fixture(scope="session")

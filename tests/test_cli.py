@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, run_league
+from league_runs import ROOT, TINY, run_league
 
 from duel.league import main
 from duel.rundir import NEEDED

@@ -7,7 +7,7 @@ import optuna
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, UTKFACE, run_league
+from league_runs import TINY, UTKFACE, run_league
 from PIL import Image
 
 from duel.checkpoint import load_model

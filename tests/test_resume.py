@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, league_process, run_league
+from league_runs import TINY, league_process, run_league
 
 pytestmark = pytest.mark.slow
 

@@ -3,7 +3,7 @@
 import numpy as np
 import optuna
 import pytest
-from conftest import TINY
+from league_runs import TINY
 
 from duel.config import load_sweep
 from duel.sweep.search import Ledger, OrderedHalving, OrderedSearch
