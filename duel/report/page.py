@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 import shlex
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,7 @@ from markupsafe import Markup
 from duel.report import story, tables
 from duel.report.charts import charts
 from duel.report.run_files import RunFiles, read_run
+from duel.store import write_atomically
 
 LINKED = {
     "leaderboard.csv": "both leaderboards",
@@ -40,14 +40,8 @@ def write_report(run_dir: Path) -> Path:
     Only run.json must exist; whatever else is missing is left out, and the page says that the run goes on.
     Raises DuelError when run.json is missing or a file is broken; OSError when the page can't be written.
     """
-    page = render(read_run(run_dir))
     target = run_dir / "index.html"
-    partial = run_dir / f".index.html.{os.getpid()}.part"
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(target, render(read_run(run_dir)).encode())
     return target
 
 
