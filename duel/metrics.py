@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from duel.device import autocast, place
+from duel.device import autocast, fold_batch_norm, place
 from duel.errors import UsageError
 
 FEATURE_NETWORK = "efficientnet-lite0@128"  # goes into every table that holds a KID
@@ -74,6 +74,7 @@ def feature_network(name: str = FEATURE_NETWORK, device: torch.device | None = N
     if name not in FEATURE_NETWORKS:
         raise UsageError(f"feature_network: {name!r} is unknown; allowed: {', '.join(FEATURE_NETWORKS)}")
     network = FEATURE_NETWORKS[name]()
+    network.body = fold_batch_norm(network.body)
     place(network, device or torch.device("cpu"))
     return network
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from duel.families import DcganSettings
+from duel.models.convolutions import Double, Gather, Halve, Project
 from duel.models.layers import NearestUpsample, spectral, stages_down_to
 
 WIDEST = 8  # the paper's 64x64 network grows to 8 times its first width; larger images stay there
@@ -38,7 +39,7 @@ class DcganGenerator(nn.Module):
         self.latent = settings.latent
         channels = _channels(settings.width, stages_down_to(FIRST, image_size))[::-1]
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(settings.latent, channels[0], FIRST, bias=False),
+            Project(settings.latent, channels[0], FIRST),
             nn.BatchNorm2d(channels[0]),
             nn.ReLU(inplace=True),
         ]
@@ -52,11 +53,11 @@ class DcganGenerator(nn.Module):
     def _enlarge(settings: DcganSettings, before: int, after: int) -> nn.Module:
         if settings.upsample == "nearest":
             return NearestUpsample(before, after)
-        return nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
+        return Double(before, after)
 
     def forward(self, noise: Tensor) -> Tensor:
         """Images of noise."""
-        return self.layers(noise[:, :, None, None])
+        return self.layers(noise)
 
 
 class DcganDiscriminator(nn.Module):
@@ -68,10 +69,10 @@ class DcganDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for stage, (before, after) in enumerate(pairwise([3, *channels])):
             norm = settings.norm_discriminator == "batch" and stage > 0  # none at the image, as in the paper
-            layers.append(nn.Conv2d(before, after, 4, stride=2, padding=1, bias=not norm))
+            layers.append(Halve(before, after, bias=not norm))
             layers += [nn.BatchNorm2d(after)] if norm else []
             layers.append(nn.LeakyReLU(0.2, inplace=True))
-        layers += [nn.Conv2d(channels[-1], 1, FIRST), nn.Flatten(0)]
+        layers += [Gather(channels[-1], 1, FIRST), nn.Flatten(0)]
         self.layers = nn.Sequential(*layers)
         _initialise(self)
         if settings.norm_discriminator == "spectral":

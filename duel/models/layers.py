@@ -3,11 +3,11 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from duel.device import full_precision
+from duel.models.convolutions import double
 
 
 def stages_down_to(smallest: int, image_size: int) -> int:
@@ -25,16 +25,22 @@ class NearestUpsample(nn.Module):
     [N, in_channels, S, S] -> [N, out_channels, 2S, 2S].
     """
 
+    spread: Tensor
+
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels, 3, 3))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        box = torch.zeros(4, 3)  # each tap of the 3x3 kernel reaches two of the 4x4 one, in rows as in columns
+        box[range(3), range(3)] = box[range(1, 4), range(3)] = 1.0
+        self.register_buffer("spread", torch.kron(box, box), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature maps of twice the side."""
-        wide = F.pad(self.weight, (1, 1, 1, 1))
-        kernel = wide[..., :-1, :-1] + wide[..., 1:, :-1] + wide[..., :-1, 1:] + wide[..., 1:, 1:]
-        return F.conv_transpose2d(x, kernel, stride=2, padding=1)
+        with full_precision(x.device):
+            pixels = self.weight.permute(0, 2, 3, 1).flatten(1, 2)  # [C, 9, D]
+            kernel = (self.spread @ pixels).unflatten(1, (4, 4)).permute(0, 3, 1, 2)
+        return double(x, kernel)
 
 
 class _FullPrecision(nn.Module):

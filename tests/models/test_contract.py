@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from duel.checkpoint import load_model, save_model
-from duel.device import autocast
+from duel.device import autocast, fold_batch_norm
 from duel.errors import UsageError
 from duel.families import DETECTOR_FAMILIES, FAMILIES, GENERATOR_FAMILIES
 from duel.losses import detector_loss
@@ -134,6 +134,18 @@ def test_predictions_are_probabilities_of_each_image(variant):
     assert ((got >= 0) & (got <= 1)).all()
     assert predict(detector, many, CPU, batch=7) == pytest.approx(got, abs=0.02)
     assert predict(detector, many[:0], CPU).shape == (0,)
+
+
+@pytest.mark.parametrize("variant", DETECTOR_VARIANTS, ids=str)
+def test_folding_batch_norm_changes_nothing(variant):
+    detector = make(*variant)
+    some = torch.rand(16, 3, 32, 32)
+    with torch.no_grad():
+        detector(some)  # batch norm that has seen images
+    detector.eval()
+    folded = fold_batch_norm(detector)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert torch.allclose(folded(some), detector(some), rtol=1e-4, atol=1e-5)
 
 
 def test_predict_reads_memory_that_cannot_be_written():
