@@ -1,0 +1,125 @@
+"""Generator training against the public PyTorch DCGAN example, as it is shipped."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from harness import Options, Row, at_least, flops, interleave, matmul_peak, ratio, spread
+
+from duel.device import keep_memory, pick_device
+from duel.faces import load_faces
+from duel.families import DcganSettings
+from duel.train.generator import GeneratorTrainer
+
+BATCH, SIDE = 64, 64
+PEER_FLOPS = 12 / 11  # it also computes the gradients of the discriminator's weights in the generator's step
+BATCH_LINE = re.compile(r"^\[\d+/\d+\]\[\d+/\d+\] Loss_D")
+
+
+class Peer:
+    """The example at work in a process of its own, which stands still between its turns."""
+
+    def __init__(self, script: Path, photographs: Path, folder: Path, *more: str) -> None:
+        (folder / "data").mkdir()
+        (folder / "data" / "faces").symlink_to(photographs.absolute(), target_is_directory=True)
+        accelerator = ["--accel"] if torch.cuda.is_available() else []
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", str(script.absolute()), "--dataset", "folder", "--dataroot", str(folder / "data"),
+             "--outf", str(folder), *accelerator, *more],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def advance(self, batches: int) -> int:
+        """Let it train on so many batches; the number of images."""
+        assert self.process.stdout is not None
+        self._signal(signal.SIGCONT)
+        left = batches
+        while left and (line := self.process.stdout.readline()):
+            left -= bool(BATCH_LINE.match(line))
+        self._signal(signal.SIGSTOP)
+        if left:
+            raise RuntimeError("the peer ended before its time")
+        return batches * BATCH
+
+    def end(self) -> None:
+        """Stop it and its loaders."""
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _signal(self, number: int) -> None:
+        os.killpg(self.process.pid, number)
+
+
+@contextmanager
+def running_peer(options: Options) -> Iterator[Peer | None]:
+    """The peer, or None where its file or the photographs are missing."""
+    if options.peer is None or options.faces is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        peer = Peer(options.peer, options.faces, Path(folder), "--niter", "1000")
+        try:
+            yield peer
+        finally:
+            peer.end()
+
+
+def some_faces(options: Options, count: int) -> np.ndarray:
+    """Faces of 64x64 as training sees them."""
+    source = "drawn" if options.faces is None else str(options.faces)
+    with tempfile.TemporaryDirectory() as cache:
+        return np.array(load_faces(source, SIDE, count, 0, Path(cache)).images)
+
+
+def dcgan_trainer(images: np.ndarray, seed: int = 0, **changes: object) -> GeneratorTrainer:
+    """Ours with the example's networks, batch, objective and optimiser."""
+    settings = DcganSettings(batch_size=BATCH, **changes)  # type: ignore[arg-type]
+    return GeneratorTrainer(
+        "dcgan", settings, images, lambda fakes: 0.0, image_size=SIDE, device=pick_device(), seed=seed
+    )
+
+
+def measure(options: Options) -> list[Row]:
+    """Images a second of both, and how far ours is from the machine's own peak."""
+    keep_memory()
+    trainer = dcgan_trainer(some_faces(options, 512))
+    batches = 2 if options.quick else 8
+
+    def ours() -> int:
+        trainer.train_to(trainer.images + batches * BATCH)
+        return batches * BATCH
+
+    with running_peer(options) as peer:
+        sides = {"ours": ours} if peer is None else {"ours": ours, "peer": lambda: peer.advance(batches)}
+        rates = interleave(sides, options.rounds)
+    rows = []
+    if "peer" in rates:
+        rows.append(at_least(
+            "generator training against dcgan/main.py, same networks and batch", ratio(rates, "ours", "peer"), 3,
+            f"images/s ours {spread(rates['ours'])}, peer {spread(rates['peer'])}",
+        ))  # fmt: skip
+    else:
+        rows.append(Row("generator training, DCGAN 64 wide", f"images/s {spread(rates['ours'])}; no --peer, no ratio"))
+    return [*rows, *_arithmetic(trainer, rates)]
+
+
+def _arithmetic(trainer: GeneratorTrainer, rates: dict[str, list[float]]) -> list[Row]:
+    each = flops(lambda: trainer.train_to(trainer.images + BATCH)) / BATCH
+    single, half = matmul_peak(torch.float32), matmul_peak(torch.bfloat16)
+    text = f"{each / 1e9:.2f} GFLOP an image: {each * float(np.median(rates['ours'])) / half:.0%} of bf16 peak"
+    if "peer" in rates:
+        text += f"; peer {PEER_FLOPS * each * float(np.median(rates['peer'])) / single:.0%} of fp32 peak"
+    return [
+        Row(
+            "... as a share of what matrix products reach",
+            f"{text} (products: {half / 1e9:,.0f} GFLOP/s in bf16, {single / 1e9:,.0f} in fp32)",
+        )
+    ]
