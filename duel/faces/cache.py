@@ -118,8 +118,8 @@ def _publish(temporary: Path, place: Path) -> None:
     raise DuelError(f"the cache of faces cannot replace {place}; remove it and try again")
 
 
-def write_images(path: Path, faces: Iterable[np.ndarray], image_size: int) -> str:
-    """Write uint8 [3, S, S] faces as they come to an .npy file; return the fingerprint of the array.
+def write_images(path: Path, batches: Iterable[np.ndarray], image_size: int) -> str:
+    """Write batches of uint8 [n, 3, S, S] as they come to an .npy file; return the fingerprint of the array.
 
     Plain sequential writing: on a full disk it raises OSError, where a writable memory map would kill
     the process (SIGBUS).
@@ -128,11 +128,11 @@ def write_images(path: Path, faces: Iterable[np.ndarray], image_size: int) -> st
     with path.open("wb") as file:
         _write_header(file, 0, image_size)
         start = file.tell()
-        for face in faces:
-            data = np.ascontiguousarray(face, dtype=np.uint8)
+        for batch in batches:
+            data = np.ascontiguousarray(batch, dtype=np.uint8)
             file.write(data.data)
             digest.update(data.data)
-            count += 1
+            count += len(batch)
         file.seek(0)
         _write_header(file, count, image_size)
         if file.tell() != start:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import __version__ as pillow_version
 
 from duel.errors import DuelError, UsageError
 from duel.faces.cache import cache_key, new_entry, read_entry, write_images, write_rest
-from duel.faces.decode import DECODER_VERSION, FILTER, MINIMUM_SIDE, UnusableImage, decode_face, quiet_pillow
+from duel.faces.decode import DECODER_VERSION, MINIMUM_SIDE, UnusableImage, decode_square, quiet_pillow, resize_squares
 from duel.faces.drawn import DRAWING_VERSION, draw_indexed
 from duel.faces.duplicates import GROUPING_VERSION, find_groups
 from duel.faces.manifest import Manifest
@@ -22,7 +21,7 @@ MINIMUM_FACES = 200  # distinct faces; with fewer there is nothing to learn, nor
 IMAGE_SIZES = (16, 32, 64, 128, 256)
 
 Progress = Callable[[int, int], None]
-Decoded = np.ndarray | UnusableImage
+Batch = tuple[np.ndarray, list[tuple[int, str]]]  # faces, uint8 [n, 3, S, S]; what was skipped: (index, reason)
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class _Request:
     on_progress: Progress | None
 
     def report(self, done: int, total: int) -> None:
-        if self.on_progress and (done % 64 == 0 or done == total):
+        if self.on_progress:
             self.on_progress(done, total)
 
 
@@ -93,11 +92,13 @@ def _load_drawn(request: _Request) -> Faces:
         return Faces(*kept)
 
     def draw(indices: list[int]) -> list[np.ndarray]:
-        return list(draw_indexed(np.array(indices), size, request.seed))
+        return [draw_indexed(np.array(indices), size, request.seed)]
 
     def faces() -> Iterator[np.ndarray]:
-        for done, face in enumerate(in_order(draw, range(wanted), 64, request.workers), 1):
-            yield face
+        done = 0
+        for drawn in in_order(draw, range(wanted), 64, request.workers):
+            yield drawn
+            done += len(drawn)
             request.report(done, wanted)
 
     return _build(request, key, faces(), Manifest(DRAWN, "drawn", wanted, wanted, 0, [], 0, "", size), [])
@@ -124,44 +125,44 @@ def _keys(source: Source, request: _Request) -> tuple[str, str]:
     settings: dict[str, Any] = {
         "source": [source.kind, source.identity()],
         "size": request.size,
-        "filter": int(FILTER),
         "least": MINIMUM_SIDE,
-        "versions": [DECODER_VERSION, GROUPING_VERSION, pillow_version],
+        "versions": [DECODER_VERSION, GROUPING_VERSION],
     }
     return cache_key(settings), cache_key({**settings, "wanted": request.wanted, "seed": request.seed})
 
 
 def _decode(source: Source, request: _Request, skipped: list[dict[str, str]]) -> Iterator[np.ndarray]:
-    """Yield decoded faces until there are enough or the source is exhausted; fill `skipped`."""
+    """Yield batches of decoded faces until there are enough or the source is exhausted; fill `skipped`."""
     names, wanted = source.names, request.wanted
     order = np.arange(len(names))
     if len(names) > wanted:
         order = np.random.default_rng(request.seed).permutation(order)
     total, used, taken = min(len(names), wanted), 0, 0
 
-    def work(items: list[tuple[int, Read]]) -> list[tuple[int, Decoded]]:
-        return [(index, _attempt(read, request.size)) for index, read in items]
+    def work(items: list[tuple[int, Read]]) -> list[Batch]:
+        return [_decode_batch(items, request.size)]
 
     while used < wanted and taken < len(order):
         # Sorted, so that an archive is read from front to back. Later rounds replace what was skipped.
         batch = np.sort(order[taken : taken + wanted - used]).tolist()
         taken += len(batch)
-        for index, face in in_order(work, source.read(batch), 32, request.workers):
-            if isinstance(face, UnusableImage):
-                skipped.append({"name": names[index], "reason": str(face)})
-            else:
-                used += 1
-                yield face
+        for faces, unusable in in_order(work, source.read(batch), 32, request.workers):
+            skipped += [{"name": names[index], "reason": reason} for index, reason in unusable]
+            used += len(faces)
+            yield faces
             request.report(min(used + len(skipped), total), total)
 
 
-def _attempt(read: Read, size: int) -> Decoded:
-    try:
-        return decode_face(read(), size)
-    except UnusableImage as error:
-        return error
-    except Exception as error:  # reading: permissions, a broken zip member, a file that has just gone
-        return UnusableImage(f"cannot be read: {getattr(error, 'strerror', None) or error}")
+def _decode_batch(items: list[tuple[int, Read]], size: int) -> Batch:
+    squares, unusable = [], []
+    for index, read in items:
+        try:
+            squares.append(decode_square(read(), size))
+        except UnusableImage as error:
+            unusable.append((index, str(error)))
+        except Exception as error:  # reading: permissions, a broken zip member, a file that has just gone
+            unusable.append((index, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
+    return resize_squares(squares, size), unusable
 
 
 def _build(

@@ -12,8 +12,8 @@ UTKFACE = Path(__file__).resolve().parents[3] / "shared" / "faces" / "utkface"
 
 @pytest.fixture(scope="session")
 def drawn() -> np.ndarray:
-    """260 different faces, uint8 [260, 3, 64, 64]."""
-    return draw_faces(260, 64, seed=3)
+    """260 different faces, uint8 [260, 3, 32, 32]."""
+    return draw_faces(260, 32, seed=3)
 
 
 @pytest.fixture(scope="session")

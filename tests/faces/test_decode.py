@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from duel.faces.decode import UnusableImage, decode_face
+from duel.faces.decode import UnusableImage, decode_face, decode_square, resize_squares
 
 SIZE = 32
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's, about odd files
@@ -111,6 +111,24 @@ def test_resizing_is_antialiased() -> None:
     fine = np.indices((256, 256)).sum(axis=0) % 2 * 255
     face = decode_face(stored(Image.fromarray(fine.astype(np.uint8)), "PNG"), SIZE)
     assert np.abs(face.astype(int) - 127).max() < 12
+
+
+def test_resizing_gives_the_pixels_of_pillow() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)
+    for size in (16, 32, 128):
+        expected = Image.fromarray(noise).resize((size, size), Image.Resampling.LANCZOS)
+        difference = decode_face(stored(Image.fromarray(noise), "PNG"), size) - np.asarray(expected, int).transpose(
+            2, 0, 1
+        )
+        assert np.abs(difference).max() <= 2
+
+
+def test_a_face_does_not_depend_on_its_batch() -> None:
+    """Squares of different sides, some to be made larger, some several times too large."""
+    files = [stored(picture(side, side + 7), "PNG") for side in (20, 96, 300, 32, 96)]
+    together = resize_squares([decode_square(data, SIZE) for data in files], SIZE)
+    assert (together == np.stack([decode_face(data, SIZE) for data in files])).all()
+    assert resize_squares([], SIZE).shape == (0, 3, SIZE, SIZE)
 
 
 def test_draft_mode_stays_close_to_a_full_decode() -> None:

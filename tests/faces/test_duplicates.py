@@ -44,11 +44,11 @@ def originals() -> np.ndarray:
 @pytest.mark.parametrize("change", COPIES)
 def test_copies_are_found_and_others_left_alone(originals: np.ndarray, change: str, size: int) -> None:
     first = [decode_face(bytes_of(large(face)), size) for face in originals]
-    copies = [decode_face(COPIES[change](large(face)), size) for face in originals[:60]]
+    copies = [decode_face(COPIES[change](large(face)), size) for face in originals]
     groups = find_groups(np.stack(first + copies))
     assert len(np.unique(groups[:160])) == 160
-    missed = (groups[160:] != groups[:60]).sum()
-    assert missed <= (6 if change in HARDER else 1), f"{missed} of 60 missed"
+    missed = (groups[160:] != groups[:160]).sum()
+    assert missed <= (16 if change in HARDER else 1), f"{missed} of 160 missed"
 
 
 def test_groups_are_numbered_in_order_and_chain() -> None:
@@ -85,4 +85,4 @@ def test_duplicates_in_utkface(utkface: Path, tmp_path: Path) -> None:
 
 
 def test_encode_gives_readable_files(drawn: np.ndarray) -> None:
-    assert decode_face(encode(drawn[0]), 64).shape == (3, 64, 64)
+    assert decode_face(encode(drawn[0]), 32).shape == (3, 32, 32)

@@ -240,7 +240,9 @@ def _load_in_process(tmp_path: str) -> str:
 
 
 def test_processes_at_once_do_not_clash(tmp_path: Path, entries: Entries) -> None:
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
+    several = multiprocessing.get_context("forkserver")
+    several.set_forkserver_preload(["duel.faces", "pyarrow.parquet", "pytest"])  # slow to import: once for all
+    with several.Pool(3) as pool:
         prints = pool.map(_load_in_process, [str(tmp_path)] * 3, chunksize=1)
     assert len(set(prints)) == 1 and len(entries()) == 1
 
