@@ -107,7 +107,7 @@ def _cold(folder: Path, count: int, size: int, place: Path) -> float:
 
 
 def _plain(pool: Pool, paths: list[Path], size: int) -> float:
-    """The usual loop. Processes: threads are no faster for it."""
+    """The usual loop, a process a core, with the filter that duel uses."""
     return len(np.stack(pool.map(partial(_plain_face, size=size), paths, chunksize=64)))
 
 
@@ -116,4 +116,4 @@ def _plain_face(path: Path, size: int) -> np.ndarray:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side))
-    return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS))
+    return np.asarray(square.resize((size, size), Image.Resampling.BICUBIC))

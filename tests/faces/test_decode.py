@@ -116,7 +116,7 @@ def test_resizing_is_antialiased() -> None:
 def test_resizing_gives_the_pixels_of_pillow() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (90, 90, 3), dtype=np.uint8)
     for size in (16, 32, 128):
-        expected = Image.fromarray(noise).resize((size, size), Image.Resampling.LANCZOS)
+        expected = Image.fromarray(noise).resize((size, size), Image.Resampling.BICUBIC)
         difference = decode_face(stored(Image.fromarray(noise), "PNG"), size) - np.asarray(expected, int).transpose(
             2, 0, 1
         )
@@ -135,7 +135,7 @@ def test_draft_mode_stays_close_to_a_full_decode() -> None:
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).resize((1024, 768))
     data = stored(noise, "JPEG", quality=95)
-    whole = Image.open(io.BytesIO(data)).resize((SIZE, SIZE), Image.Resampling.LANCZOS, box=(128, 0, 896, 768))
+    whole = Image.open(io.BytesIO(data)).resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=(128, 0, 896, 768))
     difference = decode_face(data, SIZE).astype(int) - np.asarray(whole).transpose(2, 0, 1)
     assert np.abs(difference).mean() < 1.5
 
