@@ -1,5 +1,6 @@
 """Generator training against the public PyTorch DCGAN example, as it is shipped."""
 
+import multiprocessing
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -87,34 +89,76 @@ def dcgan_trainer(images: np.ndarray, seed: int = 0, **changes: object) -> Gener
     )
 
 
+@contextmanager
+def trials_a_core(images: np.ndarray) -> Iterator[list[Connection]]:
+    """As a sweep trains on CPUs: a trial a core. Send one so many batches, and it answers with its images."""
+    spawn = multiprocessing.get_context("spawn")
+    here, processes = [], []
+    for _ in os.sched_getaffinity(0):
+        mine, theirs = spawn.Pipe()
+        processes.append(spawn.Process(target=_trial, args=(theirs, images), daemon=True))
+        processes[-1].start()
+        here.append(mine)
+    yield here
+    for connection, process in zip(here, processes, strict=True):
+        connection.send(0)
+        process.join()
+
+
+def _trial(connection: Connection, images: np.ndarray) -> None:
+    torch.set_num_threads(1)
+    keep_memory()
+    trainer = dcgan_trainer(images)
+    while batches := connection.recv():
+        trainer.train_to(trainer.images + batches * BATCH)
+        connection.send(batches * BATCH)
+
+
 def measure(options: Options) -> list[Row]:
     """Images a second of both, and how far ours is from the machine's own peak."""
     keep_memory()
-    trainer = dcgan_trainer(some_faces(options, 512))
-    batches = 2 if options.quick else 8
+    images = some_faces(options, 512)
+    trainer, batches = dcgan_trainer(images), 2 if options.quick else 8
 
-    def ours() -> int:
+    def one() -> int:
         trainer.train_to(trainer.images + batches * BATCH)
         return batches * BATCH
 
-    with running_peer(options) as peer:
-        sides = {"ours": ours} if peer is None else {"ours": ours, "peer": lambda: peer.advance(batches)}
+    with trials_a_core(images) as trials, running_peer(options) as peer:
+
+        def several() -> int:
+            for trial in trials:
+                trial.send(batches)
+            return sum(trial.recv() for trial in trials)
+
+        sides = {"one": one, "several": several}
+        if peer is not None:
+            sides["peer"] = lambda: peer.advance(batches)
         rates = interleave(sides, options.rounds)
-    rows = []
-    if "peer" in rates:
-        rows.append(at_least(
-            "generator training against dcgan/main.py, same networks and batch", ratio(rates, "ours", "peer"), 3,
-            f"images/s ours {spread(rates['ours'])}, peer {spread(rates['peer'])}",
-        ))  # fmt: skip
-    else:
-        rows.append(Row("generator training, DCGAN 64 wide", f"images/s {spread(rates['ours'])}; no --peer, no ratio"))
-    return [*rows, *_arithmetic(trainer, rates)]
+    return [*_against_peer(rates), *_arithmetic(trainer, rates)]
+
+
+def _against_peer(rates: dict[str, list[float]]) -> list[Row]:
+    titles = {
+        "one": "generator training against dcgan/main.py, same networks and batch, one at a time",
+        "several": "... a trial a core at once, as sweeps do, against one peer on all cores",
+    }
+    if "peer" not in rates:
+        return [
+            Row(title, f"images/s {spread(rates[side])}; no ratio without --peer") for side, title in titles.items()
+        ]
+    text = f"peer {spread(rates['peer'])}"
+    return [
+        at_least(title, ratio(rates, side, "peer"), 3, f"images/s ours {spread(rates[side])}, {text}")
+        for side, title in titles.items()
+    ]
 
 
 def _arithmetic(trainer: GeneratorTrainer, rates: dict[str, list[float]]) -> list[Row]:
     each = flops(lambda: trainer.train_to(trainer.images + BATCH)) / BATCH
     single, half = matmul_peak(torch.float32), matmul_peak(torch.bfloat16)
-    text = f"{each / 1e9:.2f} GFLOP an image: {each * float(np.median(rates['ours'])) / half:.0%} of bf16 peak"
+    shares = ", ".join(f"{side} {each * float(np.median(rates[side])) / half:.0%}" for side in ("one", "several"))
+    text = f"{each / 1e9:.2f} GFLOP an image; of the bf16 peak {shares}"
     if "peer" in rates:
         text += f"; peer {PEER_FLOPS * each * float(np.median(rates['peer'])) / single:.0%} of fp32 peak"
     return [
