@@ -69,10 +69,9 @@ def played(reals: np.ndarray, team_b: dict[str, nn.Module], work: Path):
     models = {Path(name): model.eval() for name, model in {**team_a, **team_b}.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matches, "load_model", lambda folder: (models[folder], {}))
-        fakes = matches.fakes_of({n: Path(n) for n in team_a}, "league", COUNT, 0, work, ROOM, planted.Silent())
         rows = matches.play(
-            {n: Path(n) for n in team_a}, {n: Path(n) for n in team_b}, fakes, ray.put(reals), (0, COUNT),
-            {n: [] for n in team_b}, work, ROOM, planted.Silent(),
+            {n: Path(n) for n in team_a}, {n: Path(n) for n in team_b}, ray.put(reals), (0, COUNT),
+            {n: [] for n in team_b}, 0, work, ROOM, planted.Silent(),
         )  # fmt: skip
     return rows.set_index(["generator", "detector"])
 
