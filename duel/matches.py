@@ -157,9 +157,7 @@ class _Block:
         self.fakes, self.generators, self.models = fakes, generators, models
         self.reals, self.span, self.watch, self.done = reals, span, watch, done
         self.tasks = _Tasks()
-        places = _places(fakes.room)
-        self.readers = min(READERS, -(-len(models) // places))
-        self.at_play = 1 + -(-places // -(-len(models) // self.readers))
+        self.readers, self.at_play = schedule(len(models), _places(fakes.room))
         self.left: dict[str, int] = {}  # what is being made or read -> readings to come
 
     def read(self) -> int:
@@ -206,6 +204,13 @@ class _Block:
     def _count(self, readings: int) -> None:
         self.done += readings
         self.watch.advance(self.done)
+
+
+def schedule(detectors: int, places: int) -> tuple[int, int]:
+    """Detectors a task, and generators at play: one more than keeps every place for a task busy."""
+    readers = min(READERS, -(-detectors // places))
+    tasks = -(-detectors // readers)
+    return readers, 1 + -(-places // tasks)
 
 
 def _places(room: Room) -> int:
