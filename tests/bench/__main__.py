@@ -8,7 +8,7 @@ from pathlib import Path
 from harness import HEAD, Options, machine
 
 PARTS = ("training", "detector", "round_robin", "ingest", "overhead")
-LONG = ("mission_league",)  # hours: only by name
+LONG = ("mission_league",)  # most of an hour on two cores: only by name
 
 
 def main() -> None:
