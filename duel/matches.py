@@ -1,9 +1,20 @@
 """The round robin on Ray: fakes once a generator, reals once a detector, each pair once.
 
 Everything is written to the run's work folder as soon as it is there, and read from it when a run is resumed.
+
+Memory does not grow with the number of generators or detectors. The detectors play in blocks of BLOCK. Within a
+block few generators are at play at once: one more than keeps every place for a task busy, so that the next one's
+fakes are made while the others' are read. Ray's object store then holds, beside the reals,
+
+    (at play) x (one generator's fakes) + (models of a block) + (models of the generators at play)
+
+where (at play) = 1 + ceil(places / tasks a generator), and places = tasks that fit the cluster at once: 2 on two
+cores. The driver holds no fakes: it passes them from the store to their file and, on resume, back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +26,18 @@ import torch
 from duel.checkpoint import load_model
 from duel.device import claim, release
 from duel.errors import DuelError
-from duel.models.inference import make_fakes, predict
+from duel.models.inference import make_fakes, predict_each
 from duel.progress import Watch
 from duel.ratings import MATCH_COLUMNS, match_row
 from duel.seeds import derive
 from duel.store import write_array
 
 Room = dict[str, float]  # the cpu and gpu that one task reserves
+Span = tuple[int, int]  # first and last + 1 row of an array
+
+READERS = 4  # detectors a task, at most: images reach a GPU once for all of them; a kill loses so many readings a place
+BLOCK = 16  # detectors whose models are in the object store at once
+REALS = "reals"  # in the place of a generator's name
 
 
 @ray.remote
@@ -34,54 +50,184 @@ def _make_fakes(generator: torch.nn.Module, count: int, seed: int, room: Room) -
 
 
 @ray.remote
-def _score(detector: torch.nn.Module, images: np.ndarray, span: tuple[int, int], room: Room) -> np.ndarray:
+def _score(images: np.ndarray, span: Span, room: Room, *detectors: torch.nn.Module) -> np.ndarray:
     device = claim(room)
     try:
-        return predict(detector.to(device), images[span[0] : span[1]], device)
+        return predict_each([d.to(device) for d in detectors], images[span[0] : span[1]], device)
     finally:
         release()
 
 
+class _Tasks:
+    """Tasks at work, each with what is to be done with its result."""
+
+    def __init__(self) -> None:
+        self._then: dict[ray.ObjectRef, Callable[[ray.ObjectRef], None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._then)
+
+    def add(self, ref: ray.ObjectRef, then: Callable[[ray.ObjectRef], None]) -> None:
+        self._then[ref] = then
+
+    def settle(self) -> None:
+        """Wait until a task has ended and do what follows."""
+        done, _ = ray.wait(list(self._then), num_returns=1)
+        self._then.pop(done[0])(done[0])
+
+
+@dataclass(frozen=True)
+class _Fakes:
+    """How the fakes for one purpose are made, and where they are kept."""
+
+    purpose: str
+    count: int
+    seed: int
+    work: Path
+    room: Room
+
+    def path(self, name: str) -> Path:
+        return self.work / "fakes" / self.purpose / f"{name}.npy"
+
+    def make(self, name: str, folder: Path) -> ray.ObjectRef:
+        seed = derive(self.seed, "fakes", self.purpose, name)
+        return _sized(_make_fakes, self.room).remote(load_model(folder)[0], self.count, seed, self.room)
+
+    def keep(self, name: str, ref: ray.ObjectRef) -> None:
+        write_array(self.path(name), ray.get(ref))
+
+    def kept(self, name: str) -> ray.ObjectRef:
+        """From the file to the object store, without a stop in this process: Ray copies a plain array's pages."""
+        return ray.put(np.asarray(np.load(self.path(name), mmap_mode="r")))
+
+
 def fakes_of(generators: dict[str, Path], purpose: str, count: int, seed: int, work: Path,
              room: Room, watch: Watch) -> dict[str, ray.ObjectRef]:  # fmt: skip
-    """`count` fakes of every generator in Ray's object store, as uint8 [count, 3, S, S].
+    """`count` fakes of every generator in Ray's object store, all at once, as uint8 [count, 3, S, S].
 
     generators: name -> folder of its model. purpose: what they are for ('sparring', 'validation', 'league');
     noise is drawn anew for each purpose and generator, so that no two purposes share a fake.
     """
-    jobs = {}
+    fakes, tasks, refs = _Fakes(purpose, count, seed, work, room), _Tasks(), {}
+    watch.stage(f"fakes for {purpose}", len(generators), "generators")
+
+    def keep(name: str, ref: ray.ObjectRef) -> None:
+        fakes.keep(name, ref)
+        refs[name] = ref
+        watch.advance(len(refs))
+
     for name, folder in generators.items():
-        call = _make_fakes.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
-        jobs[work / "fakes" / purpose / f"{name}.npy"] = _Later(
-            call, folder, count, derive(seed, "fakes", purpose, name), room
-        )
-    watch.stage(f"fakes for {purpose}", len(jobs), "generators")
-    return dict(zip(generators, _run(jobs, watch), strict=True))
+        if fakes.path(name).exists():
+            refs[name] = fakes.kept(name)
+            continue
+        while len(tasks) > _places(room):
+            tasks.settle()
+        tasks.add(fakes.make(name, folder), partial(keep, name))
+    while tasks:
+        tasks.settle()
+    return {name: refs[name] for name in generators}
 
 
-def play(generators: dict[str, Path], detectors: dict[str, Path], fakes: dict[str, ray.ObjectRef],
-         reals: ray.ObjectRef, span: tuple[int, int], sparring: dict[str, list[str]], work: Path,
-         room: Room, watch: Watch) -> pd.DataFrame:  # fmt: skip
+def play(generators: dict[str, Path], detectors: dict[str, Path], reals: ray.ObjectRef, span: Span,
+         sparring: dict[str, list[str]], seed: int, work: Path, room: Room, watch: Watch) -> pd.DataFrame:  # fmt: skip
     """Every generator against every detector: the match table, ordered by generator, then detector.
 
-    fakes: generator -> its league fakes; reals, span: the array of all reals and the league's rows in it.
+    reals, span: the array of all reals and the league's rows in it; each generator makes as many fakes.
     sparring: detector -> generators whose fakes it trained on; such a match is `seen`.
     """
-    count = span[1] - span[0]
-    call = _score.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
-    jobs = {}
-    for detector, folder in detectors.items():
-        jobs[_scores(work, detector, "reals")] = _Later(call, folder, reals, span, room)
-        for generator in generators:
-            jobs[_scores(work, detector, generator)] = _Later(call, folder, fakes[generator], (0, count), room)
-    watch.stage("matches", len(jobs), "readings")
-    scores = dict(zip(jobs, (ray.get(ref) for ref in _run(jobs, watch)), strict=True))
+    watch.stage("matches", len(detectors) * (1 + len(generators)), "readings")
+    fakes, done = _Fakes("league", span[1] - span[0], seed, work, room), 0
+    for block in _batches(list(detectors), BLOCK):
+        models = {name: ray.put(load_model(detectors[name])[0]) for name in block}
+        done = _Block(fakes, generators, models, reals, span, watch, done).read()
     rows = []
     for generator in generators:
         for detector in detectors:
-            row = _row(scores[_scores(work, detector, "reals")], scores[_scores(work, detector, generator)], detector)
+            on_reals, on_fakes = (np.load(_scores(work, detector, images)) for images in (REALS, generator))
+            row = _row(on_reals, on_fakes, detector)
             rows.append({"generator": generator, "detector": detector, **row, "seen": generator in sparring[detector]})
     return pd.DataFrame(rows)[MATCH_COLUMNS]
+
+
+class _Block:
+    """Some detectors read the reals and every generator's fakes; each reading ends up in a file."""
+
+    def __init__(self, fakes: _Fakes, generators: dict[str, Path], models: dict[str, ray.ObjectRef],
+                 reals: ray.ObjectRef, span: Span, watch: Watch, done: int):  # fmt: skip
+        self.fakes, self.generators, self.models = fakes, generators, models
+        self.reals, self.span, self.watch, self.done = reals, span, watch, done
+        self.tasks = _Tasks()
+        self.readers, self.at_play = schedule(len(models), _places(fakes.room))
+        self.left: dict[str, int] = {}  # what is being made or read -> readings to come
+
+    def read(self) -> int:
+        """Have all readings on disk; returns how many the league has by now."""
+        for images in (REALS, *self.generators):
+            todo = [d for d in self.models if not _scores(self.fakes.work, d, images).exists()]
+            self._count(len(self.models) - len(todo))
+            if todo:
+                while len(self.left) >= self.at_play:
+                    self.tasks.settle()
+                self._begin(images, todo)
+        while self.tasks:
+            self.tasks.settle()
+        return self.done
+
+    def _begin(self, images: str, detectors: list[str]) -> None:
+        self.left[images] = len(detectors)
+        if images == REALS:
+            self._read(images, detectors, self.reals, self.span)
+        elif self.fakes.path(images).exists():
+            self._read(images, detectors, self.fakes.kept(images), (0, self.fakes.count))
+        else:
+            self.tasks.add(self.fakes.make(images, self.generators[images]), partial(self._made, images, detectors))
+
+    def _made(self, generator: str, detectors: list[str], ref: ray.ObjectRef) -> None:
+        # To their file before anyone reads them: a resumed run goes on with the very same fakes.
+        self.fakes.keep(generator, ref)
+        self._read(generator, detectors, ref, (0, self.fakes.count))
+
+    def _read(self, images: str, detectors: list[str], ref: ray.ObjectRef, span: Span) -> None:
+        for names in _batches(detectors, self.readers):
+            models = [self.models[name] for name in names]
+            task = _sized(_score, self.fakes.room).remote(ref, span, self.fakes.room, *models)
+            self.tasks.add(task, partial(self._scored, images, names))
+
+    def _scored(self, images: str, detectors: list[str], ref: ray.ObjectRef) -> None:
+        for name, probs in zip(detectors, ray.get(ref), strict=True):
+            write_array(_scores(self.fakes.work, name, images), probs)
+        self.left[images] -= len(detectors)
+        if not self.left[images]:
+            del self.left[images]
+        self._count(len(detectors))
+
+    def _count(self, readings: int) -> None:
+        self.done += readings
+        self.watch.advance(self.done)
+
+
+def schedule(detectors: int, places: int) -> tuple[int, int]:
+    """Detectors a task, and generators at play: one more than keeps every place for a task busy."""
+    readers = min(READERS, -(-detectors // places))
+    tasks = -(-detectors // readers)
+    return readers, 1 + -(-places // tasks)
+
+
+def _places(room: Room) -> int:
+    """How many tasks that reserve `room` fit the cluster at once, at least one."""
+    have = ray.cluster_resources()
+    fits = have.get("CPU", 0) / room["cpu"]
+    if room["gpu"]:
+        fits = min(fits, have.get("GPU", 0) / room["gpu"])
+    return max(1, int(fits))
+
+
+def _sized(task: Any, room: Room) -> Any:
+    return task.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
+
+
+def _batches(names: list[str], size: int) -> Iterator[list[str]]:
+    return (names[start : start + size] for start in range(0, len(names), size))
 
 
 def _scores(work: Path, detector: str, of: str) -> Path:
@@ -93,45 +239,3 @@ def _row(real_probs: np.ndarray, fake_probs: np.ndarray, detector: str) -> dict[
         return match_row(real_probs, fake_probs)
     except ValueError as error:
         raise DuelError(f"detector {detector}: {error}") from None
-
-
-class _Later:
-    """A task to be started when its turn comes: its model is loaded and put into the object store only then."""
-
-    def __init__(self, call: Any, folder: Path, *arguments: Any):
-        self.call, self.folder, self.arguments = call, folder, arguments
-
-
-def _run(jobs: dict[Path, _Later], watch: Watch, width: int = 64) -> list[ray.ObjectRef]:
-    """Run every job whose file is missing, at most `width` at once; references to all results, in order."""
-    refs: dict[Path, ray.ObjectRef] = {}
-    for path in jobs:
-        if path.exists():
-            refs[path] = ray.put(np.load(path))
-    watch.advance(len(refs))
-    load = _model_loader()
-    waiting: dict[ray.ObjectRef, Path] = {}
-    todo = iter([path for path in jobs if path not in refs])
-    while len(refs) < len(jobs):
-        while len(waiting) < width and (ready := next(todo, None)) is not None:
-            job = jobs[ready]
-            waiting[job.call.remote(load(job.folder), *job.arguments)] = ready
-        done, _ = ray.wait(list(waiting), num_returns=1)
-        for ref in done:
-            path = waiting.pop(ref)
-            write_array(path, ray.get(ref))
-            refs[path] = ref
-        watch.advance(len(refs))
-    return [refs[path] for path in jobs]
-
-
-def _model_loader() -> Callable[[Path], ray.ObjectRef]:
-    """A function that puts each model into the object store once, for as long as the function lives."""
-    models: dict[Path, ray.ObjectRef] = {}
-
-    def load(folder: Path) -> ray.ObjectRef:
-        if folder not in models:
-            models[folder] = ray.put(load_model(folder)[0])
-        return models[folder]
-
-    return load

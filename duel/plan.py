@@ -64,6 +64,8 @@ def make_plan(sweep: Sweep, trials: int, speeds: Speeds, parallel: dict[str, int
     pairs = generators * detectors
     made = generators * (sizes["detector_train"] + sizes["league"]) + sizes["validation"]
     judged = detectors * sizes["league"] * (1 + generators)
+    # Detectors train on all generators' fakes at once; those of the league come and go, see duel.matches.
+    stored = generators * sizes["detector_train"] + 2 * sizes["validation"]
     return Plan(
         generators=generators,
         detectors=detectors,
@@ -78,7 +80,7 @@ def make_plan(sweep: Sweep, trials: int, speeds: Speeds, parallel: dict[str, int
             "fakes": made / speeds.making_fakes / parallel["detector"],
             "matches": judged / speeds.detecting / parallel["detector"],
         },
-        object_store_bytes=3 * sweep.image_size**2 * (sum(sizes.values()) + made),
+        object_store_bytes=3 * sweep.image_size**2 * (sum(sizes.values()) + stored),
         state_bytes=_state_bytes(sweep),
     )
 

@@ -180,17 +180,15 @@ class League:
         return {name: self.run.path / "models" / name for name in sorted(chosen["trial"])}
 
     def play_matches(self) -> None:
-        """League fakes, then every generator against every detector."""
+        """Every generator's league fakes against every detector."""
         if self.run.done("matches"):
             return
         generators, detectors = self.entrants("generator"), self.entrants("detector")
         span = self.spans["league"]
         room = self.cluster.fit(self.sweep.detectors.resources)
-        with self.run.stage("league fakes"):
-            fakes = fakes_of(generators, "league", span[1] - span[0], self.seed, self.work, room, self.progress)
         with self.run.stage("matches"):
-            table = play(generators, detectors, fakes, self.reals, span, sparring_of(self.run.path, list(detectors)),
-                         self.work, room, self.progress)  # fmt: skip
+            table = play(generators, detectors, self.reals, span, sparring_of(self.run.path, list(detectors)),
+                         self.seed, self.work, room, self.progress)  # fmt: skip
             self.run.write_table("matches.csv", table)
 
     def rate(self) -> None:

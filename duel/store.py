@@ -1,7 +1,8 @@
 """Where trials keep their state: a folder, or any URI that pyarrow opens (s3://, gs://, file://)."""
 
-import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -65,17 +66,23 @@ def join(root: str, name: str) -> str:
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write beside `path`, then rename: a reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with _replaced(path) as partial:
         partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write an array as .npy, complete or not at all."""
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    write_atomically(path, buffer.getvalue())
+    """Write an array as .npy, complete or not at all, straight from its own memory."""
+    with _replaced(path) as partial, partial.open("wb") as file:
+        np.save(file, array)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A name beside `path`, for a file that takes its place once it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

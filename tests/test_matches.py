@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import fp32
 import numpy as np
 import planted
 import pytest
@@ -15,6 +16,7 @@ from duel import matches
 from duel.faces import draw_faces
 from duel.families import family_settings
 from duel.models import build
+from duel.train.detector import DetectorTrainer
 
 pytestmark = pytest.mark.slow
 SIZE, COUNT = 16, 1000
@@ -69,10 +71,9 @@ def played(reals: np.ndarray, team_b: dict[str, nn.Module], work: Path):
     models = {Path(name): model.eval() for name, model in {**team_a, **team_b}.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matches, "load_model", lambda folder: (models[folder], {}))
-        fakes = matches.fakes_of({n: Path(n) for n in team_a}, "league", COUNT, 0, work, ROOM, planted.Silent())
         rows = matches.play(
-            {n: Path(n) for n in team_a}, {n: Path(n) for n in team_b}, fakes, ray.put(reals), (0, COUNT),
-            {n: [] for n in team_b}, work, ROOM, planted.Silent(),
+            {n: Path(n) for n in team_a}, {n: Path(n) for n in team_b}, ray.put(reals), (0, COUNT),
+            {n: [] for n in team_b}, 0, work, ROOM, planted.Silent(),
         )  # fmt: skip
     return rows.set_index(["generator", "detector"])
 
@@ -127,3 +128,60 @@ def test_work_on_disk_is_not_done_again(local_ray, tmp_path, monkeypatch):
     monkeypatch.setattr(matches, "load_model", None)
     refs = matches.fakes_of({"a": Path("a")}, "league", 5, 0, tmp_path, ROOM, planted.Silent())
     assert (ray.get(refs["a"]) == 9).all()
+
+
+def test_few_generators_fakes_are_alive_at_once(local_ray, reals, tmp_path, monkeypatch):
+    """Seven generators and five detectors in three blocks; two places for tasks, so two generators at play."""
+    team_a, model = {f"g{i}": Path(f"g{i}") for i in range(7)}, generators(reals)["dcgan"].eval()
+    team_b = {f"d{i}": Path(f"d{i}") for i in range(5)}
+    models = {path: planted.Constant(float(i)) for i, path in enumerate(team_b.values())}
+    monkeypatch.setattr(matches, "load_model", lambda folder: (models.get(folder, model), {}))
+    monkeypatch.setattr(matches, "BLOCK", 2)
+    at_play = []
+    begin = matches._Block._begin
+    monkeypatch.setattr(matches._Block, "_begin", lambda s, *a: (begin(s, *a), at_play.append(len(s.left))))
+    rows = matches.play(team_a, team_b, ray.put(reals), (0, 50), {n: [] for n in team_b}, 0, tmp_path, ROOM,
+                        planted.Silent())  # fmt: skip
+    assert len(at_play) == 3 * (1 + 7)
+    assert max(at_play) <= 3  # in the last block one task reads a generator for its one detector
+    assert list(zip(rows["generator"], rows["detector"], strict=True)) == [(g, d) for g in team_a for d in team_b]
+
+
+@pytest.mark.parametrize(("detectors", "places"), [(16, 2), (1, 2), (3, 8), (16, 1), (16, 100)])
+def test_every_place_has_a_task_while_the_next_fakes_are_made(detectors, places):
+    readers, at_play = matches.schedule(detectors, places)
+    assert (at_play - 1) * -(-detectors // readers) >= places
+    assert (at_play - 2) * -(-detectors // readers) < places
+    assert 1 <= readers <= matches.READERS
+
+
+def test_killed_between_readings_a_league_goes_on_with_the_same_fakes(local_ray, reals, tmp_path):
+    """Scores that are there are kept, missing ones are read from the fakes on disk."""
+    before = played(reals, detectors(reals[:COUNT]), tmp_path)
+    stays, goes = (tmp_path / "scores" / name / "dcgan.npy" for name in ("cnn", "oracle"))
+    kept = {path: path.stat().st_mtime_ns for path in [stays, *tmp_path.glob("fakes/league/*.npy")]}
+    goes.unlink()
+    assert played(reals, detectors(reals[:COUNT]), tmp_path).equals(before)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+@pytest.mark.parametrize(("family", "values"), [("cnn", {"width": 16}), ("resnet18", {"width": 8, "depth": 2})])
+def test_the_fast_path_decides_as_float32_does_but_for_rounding(family, values, reals):
+    """On detectors in the middle of learning, shifted so that half of their answers lie on either side of 0.5."""
+    noise = np.random.default_rng(0).normal(0, 8, reals.shape)
+    fakes = np.clip(reals + noise, 0, 255).round().astype(np.uint8)
+    trainer = DetectorTrainer(family, family_settings("detector", family, values), reals[:500], fakes[:500],
+                              reals[:16], fakes[:16], image_size=SIZE, device=fp32.CPU, seed=0)  # fmt: skip
+    trainer.train_to(1000)
+    detector = trainer.detector
+    both = np.concatenate([reals[COUNT:], fakes[COUNT:]])
+    with torch.no_grad():
+        [m for m in detector.modules() if isinstance(m, nn.Linear)][-1].bias -= float(
+            np.median(fp32.answers(detector, both).logits)
+        )
+    on_reals, on_fakes = (fp32.answers(detector, images[COUNT:]) for images in (reals, fakes))
+    for found in (on_reals, on_fakes):
+        assert 0 < (found.plain >= 0.5).mean() < 1
+        assert found.error < 1  # all logits keep to their band, not only those near 0.5
+        assert not found.outside.any()
+    assert fp32.same_winner(on_reals, on_fakes)

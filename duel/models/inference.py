@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from duel.device import autocast, fold_batch_norm, to_bytes, to_network
+from duel.device import autocast, fold_batch_norm, to_bytes, to_device, to_network
 
 
 def make_noise(count: int, latent: int, seed: int) -> Tensor:
@@ -15,11 +15,14 @@ def make_noise(count: int, latent: int, seed: int) -> Tensor:
 @torch.inference_mode()
 def render(generator: nn.Module, noise: Tensor, device: torch.device, batch: int = 256) -> np.ndarray:
     """What `generator` (in eval mode, on `device`) makes of noise [N, latent]: uint8 [N, 3, S, S]."""
-    parts = []
-    for part in noise.split(batch):
+    made = torch.empty(0, dtype=torch.uint8)
+    for start, part in zip(range(0, len(noise), batch), noise.split(batch), strict=True):
         with autocast(device):
-            parts.append(to_bytes(generator(part.to(device))).contiguous())
-    return torch.cat(parts).cpu().numpy()  # one wait for the device, at the end
+            images = to_bytes(generator(part.to(device)))
+        if not start:  # one array for all: parts put together at the end would take twice the memory
+            made = torch.empty(len(noise), *images.shape[1:], dtype=torch.uint8, device=device)
+        made[start : start + len(images)] = images
+    return made.cpu().numpy()  # one wait for the device, at the end
 
 
 def make_fakes(generator: nn.Module, count: int, seed: int, device: torch.device, batch: int = 256) -> np.ndarray:
@@ -32,12 +35,20 @@ def make_fakes(generator: nn.Module, count: int, seed: int, device: torch.device
 
 
 @torch.inference_mode()
-def predict(detector: nn.Module, images: np.ndarray, device: torch.device, batch: int = 256) -> np.ndarray:
+def predict(detector: nn.Module, images: np.ndarray | Tensor, device: torch.device, batch: int = 256) -> np.ndarray:
     """P(fake) of uint8 images [N, 3, S, S], by `detector` (in eval mode, on `device`): float32 [N]."""
     folded, parts = fold_batch_norm(detector), []
     for start in range(0, len(images), batch):
-        part = torch.from_numpy(np.array(images[start : start + batch])).to(device, non_blocking=True)
+        part = images[start : start + batch]
+        if isinstance(part, np.ndarray):
+            part = torch.from_numpy(np.array(part)).to(device, non_blocking=True)
         with autocast(device):
             logits = folded(to_network(part))
         parts.append(torch.sigmoid(logits.float()))
     return torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.float32)
+
+
+def predict_each(detectors: list[nn.Module], images: np.ndarray, device: torch.device) -> np.ndarray:
+    """P(fake) by each of the detectors: float32 [len(detectors), N]. The images reach a GPU once, as uint8."""
+    shown = images if device.type == "cpu" else to_device(images, device)
+    return np.stack([predict(detector, shown, device) for detector in detectors])
