@@ -144,7 +144,7 @@ class GeneratorTrial(_Trial):
     """Trains one generator; objective KID on validation reals."""
 
     def _make_trainer(self, device: torch.device, seed: int) -> GeneratorTrainer:
-        scorer = KidScorer(feature_network(device=device), None, device, real_features=ray.get(self.job.real_features))
+        scorer = KidScorer(feature_network(device=device), ray.get(self.job.real_features), device)
         return GeneratorTrainer(
             self.config["family"], self._settings(), self.job.partition("generator_train"), scorer,
             image_size=self.job.image_size, device=device, seed=seed, eval_fakes=len(scorer.real_features),
