@@ -1,6 +1,7 @@
 """The command line, `python -m duel.league`, and the order of the stages.
 
-faces -> yardsticks -> generator trials -> fakes -> detector trials -> fakes -> matches -> leaderboard -> report
+faces -> features of reals -> generator trials -> yardsticks -> fakes -> detector trials -> fakes -> matches ->
+leaderboard -> report
 """
 
 import contextlib
@@ -125,8 +126,9 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
             if not run.has_work():
                 warn_if_long(stages.sweep, run.data["trials_requested"], cluster, progress)
             stages.join(cluster)
-            stages.measure_yardsticks()
+            stages.measure_reals()
             stages.run_side("generator")
+            stages.measure_yardsticks()
             stages.run_side("detector")
             stages.play_matches()
             stages.rate()

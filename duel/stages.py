@@ -25,7 +25,7 @@ from duel.seeds import derive
 from duel.store import Store, write_array
 from duel.sweep.run import run_sweep, trial_row
 from duel.sweep.trial import Job
-from duel.sweep.yardsticks import measure_yardsticks
+from duel.sweep.yardsticks import measure_features, measure_yardsticks
 
 LEAST_FACES = 16  # of a partition: fewer make no batch and no score
 
@@ -113,20 +113,24 @@ class League:
                 f"{len(skipped):,} images skipped, all listed in run.json: {names}{'; ...' * (len(skipped) > 5)}"
             )
 
-    def measure_yardsticks(self) -> None:
-        """KID of noise, of an untrained generator and of reals; the validation reals' features for all trials."""
+    def measure_reals(self) -> None:
+        """The validation reals' features, which every generator trial compares its fakes with."""
         path = self.work / "real_features.npy"
         if not path.exists():
-            self.progress.stage("yardsticks", 0, "")
-            with self.run.stage("yardsticks"):
+            self.progress.stage("features of reals", 0, "")
+            with self.run.stage("features of reals"):
                 room = self.cluster.fit(self.sweep.generators.resources)
-                task = measure_yardsticks.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
-                features, yardsticks = ray.get(task.remote(
-                    self.reals, self.spans["validation"], self.run.data["settings"], self.seed, room
-                ))  # fmt: skip
-                self.run.update(yardsticks=yardsticks)
-                write_array(path, features)
+                write_array(path, measure_features(self.reals, self.spans["validation"], room))
         self.real_features = ray.put(np.load(path))
+
+    def measure_yardsticks(self) -> None:
+        """KID of noise, of an untrained generator and of reals: no trial needs them, so none waits for them."""
+        if self.run.done("yardsticks"):
+            return
+        self.progress.stage("yardsticks", 0, "")
+        with self.run.stage("yardsticks"):
+            room = self.cluster.fit(self.sweep.generators.resources)
+            self.run.update(yardsticks=measure_yardsticks(self.real_features, self.sweep, self.seed, room))
 
     def run_side(self, side: str) -> None:
         """All trials of one side; its entrants end up in models/."""
