@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from duel.device import autocast, place
 from duel.errors import UsageError
+from duel.scores import FEATURE_NETWORK
 
-FEATURE_NETWORK = "efficientnet-lite0@128"  # goes into every table that holds a KID
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

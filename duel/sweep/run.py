@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,15 @@ class Outcome:
 class _Watcher(tune.Callback):
     """Passes on to the progress view what Tune tells its callbacks."""
 
-    def __init__(self, watch: Watch):
-        self._watch = watch
+    def __init__(self, watch: Watch, at_work: Callable[[], None] | None):
+        self._watch, self._at_work = watch, at_work
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks, and a terminal view has locks that can't be
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        if self._at_work:
+            self._at_work()
         self._watch.trial_report(trial.config["name"], result["images"], result["objective"])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -56,12 +59,13 @@ class _Watcher(tune.Callback):
 
 
 def run_sweep(job: Job, count: int, folder: Path, max_failures: int,
-              watch: Watch) -> list[Outcome]:  # fmt: skip
+              watch: Watch, at_work: Callable[[], None] | None = None) -> list[Outcome]:  # fmt: skip
     """Run `count` trials of job.side and return their outcomes by trial number.
 
     folder: the run's folder; the Optuna study is kept there in optuna.db, as study `generators` or `detectors`.
     A sweep that was interrupted goes on: see duel.sweep.trial.
     max_failures: how often a trial whose worker died is started again.
+    at_work: called with every report, so first when trials have taken the cores that they want.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(job.sweep.max_concurrent)
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the whole run, not one sweep
@@ -80,7 +84,8 @@ def run_sweep(job: Job, count: int, folder: Path, max_failures: int,
             trial_name_creator=_name_of, trial_dirname_creator=_name_of,
         ),
         run_config=tune.RunConfig(
-            name=f"{job.side}s", storage_path=join(job.storage, "tune"), verbose=0, callbacks=[_Watcher(watch)],
+            name=f"{job.side}s", storage_path=join(job.storage, "tune"), verbose=0,
+            callbacks=[_Watcher(watch, at_work)],
             failure_config=tune.FailureConfig(max_failures=max_failures),
             # Trials keep their own state: see duel.sweep.trial.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),

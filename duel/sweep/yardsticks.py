@@ -1,4 +1,9 @@
-"""The validation reals' features, and the KID values that place all others: of noise, an untrained generator, reals."""
+"""The validation reals' features, and the KIDs that place all others: of noise, an untrained generator, and reals.
+
+The features belong to no stage: whoever needs them first measures them and keeps them for all others.
+"""
+
+import io
 
 import numpy as np
 import ray
@@ -7,47 +12,55 @@ import torch
 from duel.config import Sweep
 from duel.device import claim, release
 from duel.families import family_settings
-from duel.metrics import feature_network, features, kid, kid_of_halves, noise_images
+from duel.metrics import FeatureNetwork, feature_network, features, kid, kid_of_halves, noise_images
 from duel.models import build
 from duel.models.inference import make_fakes
 from duel.seeds import derive
+from duel.store import Store
 
-CHUNK = 512  # images a task; whole batches, so that features do not depend on how many tasks there are
-
-
-def measure_features(reals: ray.ObjectRef, span: tuple[int, int], room: dict[str, float]) -> np.ndarray:
-    """Features [N, D] of the reals in rows `span`, by as many tasks as there are chunks; `room`: see claim."""
-    task = ray.remote(_features).options(num_cpus=room["cpu"], num_gpus=room["gpu"])
-    starts = range(*span, CHUNK)
-    return np.concatenate(ray.get([task.remote(reals, (s, min(s + CHUNK, span[1])), room) for s in starts]))
+NAMES = ("noise", "untrained", "reals")
 
 
-def _features(reals: np.ndarray, span: tuple[int, int], room: dict[str, float]) -> np.ndarray:
-    device = claim(room)
-    try:
-        return features(feature_network(device=device), reals[span[0] : span[1]], device)
-    finally:
-        release()
+def real_features(store: Store, network: FeatureNetwork, reals: np.ndarray, device: torch.device) -> np.ndarray:
+    """Features [N, D] of the validation reals, from the store where they lie there, else measured and stored.
+
+    Trials that start together may all measure them: the values are the same.
+    """
+    name = "work/real_features.npy"
+    data = store.read(name)
+    if data is None:
+        buffer = io.BytesIO()
+        np.save(buffer, features(network, reals, device))
+        data = store.read(name)
+        if data is None:
+            data = buffer.getvalue()
+            store.write(name, data)
+    return np.load(io.BytesIO(data))
 
 
-def measure_yardsticks(real: ray.ObjectRef, sweep: Sweep, seed: int, room: dict[str, float]) -> dict[str, float]:
-    """The yardsticks by their names in run.json, each in a task of its own. real: the validation reals' features."""
+def start_yardsticks(sweep: Sweep, seed: int, storage: str, reals: ray.ObjectRef, span: tuple[int, int],
+                     room: dict[str, float]) -> dict[str, ray.ObjectRef]:  # fmt: skip
+    """The yardsticks by their names in run.json, each in a task of its own.
+
+    reals, span: all reals and the validation partition's rows in them; room: the cpu and gpu that a task reserves.
+    """
     task = ray.remote(_yardstick).options(num_cpus=room["cpu"], num_gpus=room["gpu"])
-    names = ("noise", "untrained", "reals")
-    values = ray.get([task.remote(name, real, sweep, seed, room) for name in names])
-    return {f"kid_{name}": value for name, value in zip(names, values, strict=True)}
+    return {f"kid_{name}": task.remote(name, sweep, seed, storage, reals, span, room) for name in NAMES}
 
 
-def _yardstick(name: str, real: np.ndarray, sweep: Sweep, seed: int, room: dict[str, float]) -> float:
+def _yardstick(name: str, sweep: Sweep, seed: int, storage: str, reals: np.ndarray, span: tuple[int, int],
+               room: dict[str, float]) -> float:  # fmt: skip
     device, kid_seed = claim(room), derive(seed, "yardstick", "kid")
-    if name == "reals":
-        return kid_of_halves(real, kid_seed)
     try:
+        network = feature_network(device=device)
+        real = real_features(Store(storage), network, reals[span[0] : span[1]], device)
+        if name == "reals":
+            return kid_of_halves(real, kid_seed)
         if name == "noise":
             images = noise_images(len(real), sweep.image_size, derive(seed, "yardstick", "noise"))
         else:
             images = make_fakes(_untrained(sweep, seed).to(device), len(real), derive(seed, "yardstick"), device)
-        return kid(real, features(feature_network(device=device), images, device), kid_seed)
+        return kid(real, features(network, images, device), kid_seed)
     finally:
         release()
 
