@@ -120,10 +120,11 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
     with Progress() as progress:
         progress.note(f"run {run.path.name} in {run.path}")
         try:
-            _import_meanwhile("torch", "pandas", "optuna")
-            cluster = connect(address)
-            from duel.forecast import warn_if_long
-            from duel.stages import League
+            with run.stage("start"):
+                _import_meanwhile("torch", "pandas", "optuna")
+                cluster = connect(address)
+                from duel.forecast import warn_if_long
+                from duel.stages import League
 
             stages = League(run, progress, max_failures)
             stages.load_faces()

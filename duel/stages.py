@@ -22,6 +22,7 @@ from duel.report.page import write_report
 from duel.rundir import RunFolder, check_same_faces, now
 from duel.scores import FEATURE_NETWORK
 from duel.seeds import derive
+from duel.spent import spent
 from duel.store import Store
 from duel.sweep.run import run_sweep, trial_row
 from duel.sweep.trial import Job
@@ -145,9 +146,10 @@ class League:
         extra = self._sparring(room) if side == "detector" else {}
         job = Job(side, settings, self.sweep.image_size, self.seed, self.storage, room, self.reals, self.spans, **extra)
         self.progress.stage(f"{side} trials", count, "trials", settings.mode, settings.budget.max_images)
-        with self.run.stage(f"{side}s"):
+        with self.run.stage(f"{side}s") as entry:
             outcomes = run_sweep(job, count, self.run.path, self.max_failures, self.progress,
                                  self._start_yardsticks if side == "generator" else None)  # fmt: skip
+            entry.update(spent([outcome.reports for outcome in outcomes]))
             self._write_trials(pd.DataFrame([trial_row(o, settings.objective, FEATURE_NETWORK) for o in outcomes]))
             save_entrants(outcomes, settings.objective, self.sweep.image_size, self.storage, self.run.path)
             for outcome in outcomes:

@@ -23,7 +23,10 @@ TRIALS = {"generator": GeneratorTrial, "detector": DetectorTrial}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one trial. status: finished (an entrant of the league), stopped (by ASHA) or failed."""
+    """What became of one trial. status: finished (an entrant of the league), stopped (by ASHA) or failed.
+
+    history: its reports up to its end; a stopped trial may have made more, which `reports` holds too.
+    """
 
     name: str
     side: str
@@ -35,6 +38,7 @@ class Outcome:
     images: int
     seconds: float
     history: list[dict[str, Any]]
+    reports: list[dict[str, Any]]
 
 
 class _Watcher(tune.Callback):
@@ -131,7 +135,7 @@ def _outcome(job: Job, name: str, chosen: dict, history: list[dict], fate: Any, 
         status, objective = "finished" if fate == math.inf else "stopped", measured[-1]["objective"]
     last = measured[-1] if measured else {"images": 0, "seconds": 0.0}
     return Outcome(name, job.side, chosen["family"], chosen["settings"], status, reason, float(objective),
-                   int(last["images"]), float(last["seconds"]), measured)  # fmt: skip
+                   int(last["images"]), float(last["seconds"]), measured, history)  # fmt: skip
 
 
 def trial_row(outcome: Outcome, objective_name: str, feature_network: str) -> dict[str, Any]:
