@@ -12,7 +12,7 @@ import torch
 from duel.config import Sweep
 from duel.device import claim, release
 from duel.families import family_settings
-from duel.metrics import FeatureNetwork, feature_network, features, kid, kid_of_halves, noise_images
+from duel.metrics import feature_network, features, kid, kid_of_halves, noise_images
 from duel.models import build
 from duel.models.inference import make_fakes
 from duel.seeds import derive
@@ -21,7 +21,7 @@ from duel.store import Store
 NAMES = ("noise", "untrained", "reals")
 
 
-def real_features(store: Store, network: FeatureNetwork, reals: np.ndarray, device: torch.device) -> np.ndarray:
+def real_features(store: Store, network: torch.nn.Module, reals: np.ndarray, device: torch.device) -> np.ndarray:
     """Features [N, D] of the validation reals, from the store where they lie there, else measured and stored.
 
     Trials that start together may all measure them: the values are the same.
