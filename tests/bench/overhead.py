@@ -61,10 +61,11 @@ def _trials(count: int, folder: Path) -> Row:
 
 def _run(folder: Path, *arguments: object) -> Path:
     """Run the command line to its end; the run's folder. CalledProcessError, with its output shown, if it fails."""
+    environment = {**os.environ, "DUEL_CACHE": str(folder / "cache"), "RAY_worker_niceness": "0"}  # as if alone
     command = [sys.executable, "-m", "duel.league", "--out", folder, "--name", f"run{len(list(folder.iterdir()))}"]
     done = subprocess.run(
-        [*map(str, command), *map(str, arguments)], cwd=ROOT, env={**os.environ, "DUEL_CACHE": str(folder / "cache")},
-        stdout=subprocess.PIPE, text=True, check=False,
+        [*map(str, command), *map(str, arguments)], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+        text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         print(done.stdout, file=sys.stderr)
