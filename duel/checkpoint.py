@@ -26,17 +26,17 @@ def save_model(
     family: str,
     image_size: int,
     settings: Settings,
-    model: nn.Module,
+    weights: dict[str, torch.Tensor],
     metrics: dict[str, Any],
 ) -> None:
-    """Writes the three files into `folder`, all or none: they are made beside it and moved there in one step.
+    """Writes three files into `folder`, all or none: they are made beside it and moved there in one step.
 
-    An older `folder` of the same name is replaced.
+    weights: the network's state dict. An older `folder` of the same name is replaced.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     config = {"side": side, "family": family, "image_size": image_size, "settings": settings.model_dump()}
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         draft.chmod(0o755)  # mkdtemp's folders are for their owner alone

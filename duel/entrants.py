@@ -10,7 +10,6 @@ import torch
 from duel.checkpoint import save_model
 from duel.errors import DuelError
 from duel.families import family_settings
-from duel.models import build
 from duel.report.images import animation, sheet
 from duel.store import Store
 from duel.sweep.run import Outcome
@@ -43,15 +42,14 @@ def _save_entrant(outcome: Outcome, objective_name: str, image_size: int, store:
     if state is None or state.get("weights") is None:
         raise DuelError(f"{store.root}: the weights of finished trial {outcome.name} are missing")
     settings = family_settings(outcome.side, outcome.family, outcome.settings)
-    model = build(outcome.side, outcome.family, image_size, settings)
-    model.load_state_dict(state["weights"])
     if state["frames"]:
         _save_pictures(outcome.name, state["frames"], folder / "fakes")
     metrics: dict[str, Any] = {"objective_name": objective_name, "objective": outcome.objective,
                                "history": outcome.history}  # fmt: skip
     if "sparring" in state:
         metrics["sparring"] = state["sparring"]
-    save_model(folder / "models" / outcome.name, outcome.side, outcome.family, image_size, settings, model, metrics)
+    save_model(folder / "models" / outcome.name, outcome.side, outcome.family, image_size, settings,
+               state["weights"], metrics)  # fmt: skip
 
 
 def _save_pictures(name: str, frames: list[torch.Tensor], folder: Path) -> None:

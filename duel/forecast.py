@@ -8,10 +8,11 @@ import ray
 
 from duel.cluster import Cluster, cluster_address, connect, cpu_model, disconnect, wait_for
 from duel.config import Sweep
-from duel.plan import MANY_HOURS, Plan, Speeds, describe_plan, make_plan, measure_speeds
+from duel.plan import MANY_HOURS, Plan, Speeds, cautious_speeds, describe_plan, make_plan, measure_speeds
 from duel.progress import Progress, span
 
 Note = Callable[[str], None]
+SIDES = ("generator", "detector")
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,11 @@ def forecast(sweep: Sweep, trials: int, faces: str, address: str | None, note: N
 
 
 def warn_if_long(sweep: Sweep, trials: int, cluster: Cluster, progress: Progress) -> None:
-    """Say so before the work starts where it will take many hours."""
+    """Where the work might take many hours, measure how long and say so before it starts."""
+    if _plan(sweep, trials, cluster, cautious_speeds(sweep.image_size)).seconds < MANY_HOURS:
+        return  # without measuring, which takes seconds
     in_process = not cluster.joined and not cluster.gpus  # a GPU's memory is for the trials alone
-    plan = _forecast(sweep, trials, "", cluster, None if in_process else progress.note).plan
+    plan = _plan(sweep, trials, cluster, _speeds(sweep, cluster, None if in_process else progress.note))
     progress.note(f"estimate: about {span(plan.seconds)} for {plan.generators} + {plan.detectors} trials and "
                   f"{plan.matches} matches, if no trial is stopped early")  # fmt: skip
     if plan.seconds > MANY_HOURS:
@@ -48,29 +51,36 @@ def warn_if_long(sweep: Sweep, trials: int, cluster: Cluster, progress: Progress
 
 
 def _forecast(sweep: Sweep, trials: int, faces: str, cluster: Cluster, note: Note | None) -> Forecast:
-    rooms = {side: cluster.fit(sweep.side(side).resources) for side in ("generator", "detector")}
-    threads = {side: int(room["cpu"]) for side, room in rooms.items()}
-    parallel = {side: _at_once(room, cluster, sweep.side(side).max_concurrent) for side, room in rooms.items()}
-    plan = make_plan(sweep, trials, _speeds(sweep, threads, rooms["generator"], note), parallel)
+    plan = _plan(sweep, trials, cluster, _speeds(sweep, cluster, note))
     gpus = f"{cluster.gpus} GPUs ({', '.join(cluster.gpu_names)})" if cluster.gpus else "no GPU"
     where = f"{cluster.nodes} node{'s' * (cluster.nodes != 1)}, {cluster.cpus} CPU cores ({cluster.cpu_model}), {gpus}"
-    return Forecast(plan, describe_plan(plan, sweep, faces, where, parallel))
+    return Forecast(plan, describe_plan(plan, sweep, faces, where, _at_once(sweep, cluster)))
 
 
-def _speeds(sweep: Sweep, threads: dict[str, int], room: dict[str, float], note: Note | None) -> Speeds:
+def _plan(sweep: Sweep, trials: int, cluster: Cluster, speeds: Speeds) -> Plan:
+    return make_plan(sweep, trials, speeds, _at_once(sweep, cluster))
+
+
+def _speeds(sweep: Sweep, cluster: Cluster, note: Note | None) -> Speeds:
     """Measured in this process or, where `note` is given, in a Ray task on a node that has what a trial needs."""
+    threads = {side: int(cluster.fit(sweep.side(side).resources)["cpu"]) for side in SIDES}
+    room = cluster.fit(sweep.generators.resources)
     if note is None:
         return measure_speeds(sweep, threads)
     task = ray.remote(max_calls=1)(measure_speeds).options(num_cpus=room["cpu"], num_gpus=room["gpu"])
     return wait_for(task.remote(sweep, threads), room, note)
 
 
-def _at_once(room: dict[str, float], cluster: Cluster, limit: int) -> int:
-    """How many trials that reserve `room` run at once here, at least one."""
-    fits = cluster.cpus // room["cpu"]
-    if room["gpu"]:
-        fits = min(fits, cluster.gpus / room["gpu"])
-    return max(1, min(limit, int(fits)))
+def _at_once(sweep: Sweep, cluster: Cluster) -> dict[str, int]:
+    """How many trials of each side run at once here, at least one."""
+    found = {}
+    for side in SIDES:
+        room = cluster.fit(sweep.side(side).resources)
+        fits = cluster.cpus // room["cpu"]
+        if room["gpu"]:
+            fits = min(fits, cluster.gpus / room["gpu"])
+        found[side] = max(1, min(sweep.side(side).max_concurrent, int(fits)))
+    return found
 
 
 def _this_machine() -> Cluster:

@@ -1,6 +1,7 @@
 """The command line, `python -m duel.league`, and the order of the stages.
 
-faces -> yardsticks -> generator trials -> fakes -> detector trials -> fakes -> matches -> leaderboard -> report
+faces -> generator trials -> yardsticks -> fakes -> detector trials -> fakes -> matches ->
+leaderboard -> report
 """
 
 import contextlib
@@ -9,8 +10,10 @@ import shlex
 import sys
 import traceback
 from datetime import datetime
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 from typing import Annotated, Any
 
 import typer
@@ -112,21 +115,24 @@ def _resume(out: Path, name: str, address: str | None, max_failures: int) -> Pat
 def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
     """Every stage in order; the path of the report."""
     from duel.cluster import connect, disconnect
-    from duel.forecast import warn_if_long
     from duel.progress import Progress
-    from duel.stages import League
 
     with Progress() as progress:
         progress.note(f"run {run.path.name} in {run.path}")
         try:
+            with run.stage("start"):
+                _import_meanwhile("torch", "pandas", "optuna")
+                cluster = connect(address)
+                from duel.forecast import warn_if_long
+                from duel.stages import League
+
             stages = League(run, progress, max_failures)
             stages.load_faces()
-            cluster = connect(address)
             if not run.has_work():
                 warn_if_long(stages.sweep, run.data["trials_requested"], cluster, progress)
             stages.join(cluster)
-            stages.measure_yardsticks()
             stages.run_side("generator")
+            stages.measure_yardsticks()
             stages.run_side("detector")
             stages.play_matches()
             stages.rate()
@@ -139,6 +145,16 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
             raise _unforeseen(error, run.path) from error
         finally:
             disconnect()
+
+
+def _import_meanwhile(*modules: str) -> None:
+    """Import in a thread what is needed next: Ray's start is seconds of waiting for its processes."""
+
+    def work() -> None:
+        for module in modules:
+            import_module(module)
+
+    Thread(target=work, daemon=True).start()
 
 
 def _unforeseen(error: Exception, folder: Path) -> DuelError:
@@ -192,7 +208,7 @@ def _state_root(storage: str | None, name: str) -> str | None:
 
 def _new_run(name: str, settings: Sweep, trials: int, seed: int, faces: str, storage: str | None) -> dict[str, Any]:
     """What run.json holds when a run begins."""
-    from duel.metrics import FEATURE_NETWORK
+    from duel.scores import FEATURE_NETWORK
 
     packages = {package: version(package) for package in ("torch", "torchvision", "ray", "optuna")}
     return {

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from duel.device import autocast, fold_batch_norm, place
 from duel.errors import UsageError
+from duel.scores import FEATURE_NETWORK
 
-FEATURE_NETWORK = "efficientnet-lite0@128"  # goes into every table that holds a KID
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -103,8 +103,6 @@ def kid(
     `subsets` random subsets of `subset_size` (or of all there are, where there are fewer). It can be
     slightly negative. Raises UsageError for fewer than 2 features on a side.
     """
-    from torchmetrics.image.kid import poly_mmd  # takes seconds, which processes without a KID can spare
-
     size = min(subset_size, len(real_features), len(fake_features))
     if size < 2:
         raise UsageError(f"KID needs at least 2 images a side, got {len(real_features)} and {len(fake_features)}")
@@ -116,45 +114,42 @@ def kid(
         real = real_features[rng.permutation(len(real_features))[:size]]
         fake = fake_features[rng.permutation(len(fake_features))[:size]]
         # float64: the distance is a small difference of large sums
-        scores.append(poly_mmd(torch.from_numpy(real).double(), torch.from_numpy(fake).double()).item())
+        scores.append(_squared_mmd(torch.from_numpy(real).double(), torch.from_numpy(fake).double()))
     return float(np.mean(scores))
 
 
-class KidScorer:
-    """KID of fakes against one set of reals, whose features are computed once.
+def _squared_mmd(x: Tensor, y: Tensor) -> float:
+    """The unbiased estimate from features [N, D] and [N, D]: no point is compared with itself.
 
-    `reals` are uint8 [N, 3, S, S]; where their features [N, D] are at hand, they can be given instead.
-    `scorer(fakes)` takes uint8 [N, 3, S, S] and returns the KID; `scorer.name` is the feature network's name.
+    As torchmetrics' poly_mmd, which a test holds it to; that import costs every worker two seconds.
     """
 
-    def __init__(
-        self,
-        network: FeatureNetwork,
-        reals: np.ndarray | None,
-        device: torch.device | None = None,
-        seed: int = 0,
-        real_features: np.ndarray | None = None,
-    ) -> None:
-        self.network = network
-        self.device = device or torch.device("cpu")
-        self.seed = seed
-        self.name = network.name
-        place(network, self.device)
-        if real_features is None:
-            if reals is None:
-                raise UsageError("KidScorer needs reals or their features, got neither")
-            real_features = features(network, reals, self.device)
-        self.real_features = real_features
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def among(a: Tensor) -> Tensor:
+        products = kernel(a, a)
+        return (products.sum() - products.trace()) / (len(a) * (len(a) - 1))
+
+    return (among(x) + among(y) - 2 * kernel(x, y).mean()).item()
+
+
+def kid_of_halves(real_features: np.ndarray, seed: int = 0) -> float:
+    """KID of one half of the reals against the other: what a perfect generator would get."""
+    order = np.random.default_rng(seed).permutation(len(real_features))
+    half = len(order) // 2
+    return kid(real_features[order[:half]], real_features[order[half:]], seed)
+
+
+class KidScorer:
+    """KID of fakes against one set of reals, given by their features [N, D] by `network`, which is on `device`."""
+
+    def __init__(self, network: nn.Module, real_features: np.ndarray, device: torch.device, seed: int = 0) -> None:
+        self.network, self.real_features, self.device, self.seed = network, real_features, device, seed
 
     def __call__(self, fakes: np.ndarray) -> float:
         """KID of uint8 fakes [N, 3, S, S]."""
         return kid(self.real_features, features(self.network, fakes, self.device), self.seed)
-
-    def of_reals(self) -> float:
-        """KID of one half of the reals against the other: what a perfect generator would get."""
-        order = np.random.default_rng(self.seed).permutation(len(self.real_features))
-        half = len(order) // 2
-        return kid(self.real_features[order[:half]], self.real_features[order[half:]], self.seed)
 
 
 def noise_images(count: int, size: int, seed: int) -> np.ndarray:

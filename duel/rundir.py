@@ -70,8 +70,8 @@ class RunFolder:
         self.save()
 
     def has_work(self) -> bool:
-        """Whether anything but the reading of faces has begun."""
-        return any(stage["name"] != "faces" for stage in self.data["stages"])
+        """Whether anything but the start and the reading of faces has begun."""
+        return any(stage["name"] not in ("start", "faces") for stage in self.data["stages"])
 
     def discard(self) -> None:
         """Give the name back: for a run that ended before any work was done."""
@@ -92,15 +92,15 @@ class RunFolder:
         return any(s["name"] == stage and s["finished"] for s in self.data["stages"])
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; it counts as done only when its body ends without an error."""
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Time a stage; it counts as done only when its body ends without an error. Yields its entry in run.json."""
         entry = next((s for s in self.data["stages"] if s["name"] == name), None)
         if entry is None:
             entry = {"name": name, "seconds": 0.0, "started": now(), "finished": False}
             self.data["stages"].append(entry)
         begin = time.monotonic()
         try:
-            yield
+            yield entry
             entry["finished"] = True
         finally:
             entry["seconds"] = round(entry["seconds"] + time.monotonic() - begin, 2)

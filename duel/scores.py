@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+FEATURE_NETWORK = "efficientnet-lite0@128"  # what KIDs are measured with; goes into every table that holds one
+
 
 def auc(real_probs: NDArray[np.floating], fake_probs: NDArray[np.floating]) -> float:
     """P(a fake is scored above a real), ties counted as one half: the area under the ROC curve.

@@ -15,17 +15,18 @@ from duel.entrants import SHEET_COLUMNS, drop_states, save_entrants, sparring_of
 from duel.errors import DuelError, UsageError
 from duel.faces import load_faces, split_faces
 from duel.matches import fakes_of, play
-from duel.metrics import FEATURE_NETWORK
 from duel.progress import Progress
 from duel.ratings import leaderboard
 from duel.report.images import sheet
 from duel.report.page import write_report
 from duel.rundir import RunFolder, check_same_faces, now
+from duel.scores import FEATURE_NETWORK
 from duel.seeds import derive
-from duel.store import Store, write_array
+from duel.spent import spent
+from duel.store import Store
 from duel.sweep.run import run_sweep, trial_row
 from duel.sweep.trial import Job
-from duel.sweep.yardsticks import measure_yardsticks
+from duel.sweep.yardsticks import start_yardsticks
 
 LEAST_FACES = 16  # of a partition: fewer make no batch and no score
 
@@ -46,6 +47,7 @@ class League:
         self.seed = run.data["seed"]
         self.storage = run.data["storage"] or str(run.path.absolute())
         self.work = run.path / "work"
+        self.yardsticks: dict[str, ray.ObjectRef] = {}
 
     def load_faces(self) -> None:
         """Real faces -> one array, ordered by partition. Needs no Ray, so that bad input ends a run early."""
@@ -114,19 +116,21 @@ class League:
             )
 
     def measure_yardsticks(self) -> None:
-        """KID of noise, of an untrained generator and of reals; the validation reals' features for all trials."""
-        path = self.work / "real_features.npy"
-        if not path.exists():
-            self.progress.stage("yardsticks", 0, "")
-            with self.run.stage("yardsticks"):
-                room = self.cluster.fit(self.sweep.generators.resources)
-                task = measure_yardsticks.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
-                features, yardsticks = ray.get(task.remote(
-                    self.reals, self.spans["validation"], self.run.data["settings"], self.seed, room
-                ))  # fmt: skip
-                self.run.update(yardsticks=yardsticks)
-                write_array(path, features)
-        self.real_features = ray.put(np.load(path))
+        """KID of noise, of an untrained generator and of reals."""
+        if self.run.done("yardsticks"):
+            return
+        self.progress.stage("yardsticks", 0, "")
+        with self.run.stage("yardsticks"):
+            self._start_yardsticks()
+            self.run.update(yardsticks={name: ray.get(ref) for name, ref in self.yardsticks.items()})
+
+    def _start_yardsticks(self) -> None:
+        """While generators train: no trial needs the yardsticks, and the last trials leave cores idle."""
+        if not self.yardsticks and not self.run.done("yardsticks"):
+            room = self.cluster.fit(self.sweep.generators.resources)
+            self.yardsticks = start_yardsticks(
+                self.sweep, self.seed, self.storage, self.reals, self.spans["validation"], room
+            )
 
     def run_side(self, side: str) -> None:
         """All trials of one side; its entrants end up in models/."""
@@ -139,11 +143,13 @@ class League:
     def _sweep(self, side: str) -> None:
         settings, count = self.sweep.side(side), share(self.run.data["trials_requested"], side)
         room = self.cluster.fit(settings.resources)
-        extra = self._sparring(room) if side == "detector" else {"real_features": self.real_features}
+        extra = self._sparring(room) if side == "detector" else {}
         job = Job(side, settings, self.sweep.image_size, self.seed, self.storage, room, self.reals, self.spans, **extra)
         self.progress.stage(f"{side} trials", count, "trials", settings.mode, settings.budget.max_images)
-        with self.run.stage(f"{side}s"):
-            outcomes = run_sweep(job, count, self.run.path, self.max_failures, self.progress)
+        with self.run.stage(f"{side}s") as entry:
+            outcomes = run_sweep(job, count, self.run.path, self.max_failures, self.progress,
+                                 self._start_yardsticks if side == "generator" else None)  # fmt: skip
+            entry.update(spent([outcome.reports for outcome in outcomes]))
             self._write_trials(pd.DataFrame([trial_row(o, settings.objective, FEATURE_NETWORK) for o in outcomes]))
             save_entrants(outcomes, settings.objective, self.sweep.image_size, self.storage, self.run.path)
             for outcome in outcomes:

@@ -12,7 +12,9 @@ UTKFACE = ROOT.parent / "shared" / "faces" / "utkface"
 
 def league_process(*arguments: object, cache: Path, **kwargs: object) -> subprocess.Popen:
     """`python -m duel.league` with these arguments, output captured; `cache` keeps its decoded faces."""
-    environment = {**os.environ, "DUEL_CACHE": str(cache), **kwargs.pop("env", {})}
+    # Ray gives its workers the lowest priority but four, so beside any other work on the machine they hardly start.
+    fair = {"RAY_worker_niceness": "0"}
+    environment = {**os.environ, **fair, "DUEL_CACHE": str(cache), **kwargs.pop("env", {})}
     environment.pop("RAY_ADDRESS", None)
     return subprocess.Popen(
         [sys.executable, "-m", "duel.league", *map(str, arguments)],

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "duel"
 # Each layer imports only from itself and those above it.
 LAYERS = [
-    {"errors", "seeds", "families", "scores"},
+    {"errors", "seeds", "families", "scores", "spent"},
     {"config", "store", "progress", "device"},
     {"faces", "losses", "models"},
     {"metrics", "checkpoint", "ratings", "report"},

@@ -15,7 +15,9 @@ SETTINGS = CnnSettings(width=4, depth=2)
 @pytest.fixture
 def saved(tmp_path):
     folder = tmp_path / "models" / "d01-cnn"
-    save_model(folder, "detector", "cnn", 16, SETTINGS, build("detector", "cnn", 16, SETTINGS), {"objective": 0.9})
+    save_model(
+        folder, "detector", "cnn", 16, SETTINGS, build("detector", "cnn", 16, SETTINGS).state_dict(), {"objective": 0.9}
+    )
     return folder
 
 
@@ -46,7 +48,7 @@ def test_loading_leaves_the_random_state_alone(saved):
 
 def test_saving_again_replaces(saved):
     other = build("detector", "cnn", 16, SETTINGS)
-    save_model(saved, "detector", "cnn", 16, SETTINGS, other, {})
+    save_model(saved, "detector", "cnn", 16, SETTINGS, other.state_dict(), {})
     for name, weights in load_model(saved)[0].state_dict().items():
         assert (weights == other.state_dict()[name]).all()
 
@@ -54,7 +56,9 @@ def test_saving_again_replaces(saved):
 def test_a_failed_save_leaves_what_was_there(saved):
     before = (saved / "model.safetensors").read_bytes()
     with pytest.raises(TypeError):
-        save_model(saved, "detector", "cnn", 16, SETTINGS, build("detector", "cnn", 16, SETTINGS), {"x": object()})
+        save_model(
+            saved, "detector", "cnn", 16, SETTINGS, build("detector", "cnn", 16, SETTINGS).state_dict(), {"x": object()}
+        )
     assert (saved / "model.safetensors").read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["d01-cnn"]
 
@@ -108,5 +112,5 @@ def test_weights_of_another_network_are_named(saved):
 
 def test_channels_last_weights_are_saved(tmp_path):
     model = build("detector", "cnn", 16, SETTINGS).to(memory_format=torch.channels_last)
-    save_model(tmp_path / "m", "detector", "cnn", 16, SETTINGS, model, {"list": [np.float64(1.5)]})
+    save_model(tmp_path / "m", "detector", "cnn", 16, SETTINGS, model.state_dict(), {"list": [np.float64(1.5)]})
     assert (load_model(tmp_path / "m")[0].state_dict()["features.0.weight"] == model.features[0].weight).all()

@@ -19,9 +19,10 @@ pytestmark = pytest.mark.slow
 # Where to kill: the name of the moment, and how to see from outside that the run is in it.
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "faces": lambda run: (run / "run.json").exists(),
-    "yardsticks": lambda run: '"yardsticks",' in (run / "run.json").read_text() or (run / "fakes/reals.png").exists(),
+    "start of the trials": lambda run: (run / "fakes/reals.png").exists(),
     "generator trials": lambda run: len(list(run.glob("trials/g*/state.pt"))) >= 1,
-    "sparring fakes": lambda run: (run / "trials.csv").exists(),
+    "yardsticks": lambda run: (run / "trials.csv").exists(),
+    "sparring fakes": lambda run: "kid_noise" in (run / "run.json").read_text(),
     "detector trials": lambda run: len(list(run.glob("trials/d*/state.pt"))) >= 1,
     "league fakes": lambda run: len(pd.read_csv(run / "trials.csv")) == 6 if (run / "trials.csv").exists() else False,
     "matches": lambda run: len(list(run.glob("work/scores/*/*.npy"))) >= 1,
@@ -51,7 +52,7 @@ def kill_at(moment: str, run: Path, arguments: list, cache: Path) -> None:
     while not (run.exists() and MOMENTS[moment](run)):
         assert process.poll() is None, f"the run ended before the moment {moment!r}"
         assert time.monotonic() < deadline, f"the moment {moment!r} never came"
-        time.sleep(0.01)
+        time.sleep(0.03)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -94,7 +95,7 @@ def kill_a_worker(run: Path, process: subprocess.Popen) -> None:
     while not list(run.glob("trials/g*/state.pt")):
         assert process.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.03)
     workers = [
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")
@@ -130,7 +131,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, cache):
     while not list((tmp_path / "c").glob("trials/g*/state.pt")):
         assert process.poll() is None
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.03)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from duel.report import story, tables
 from duel.report.charts import charts
 from duel.report.run_files import RunFiles, read_run
+from duel.report.times import times
 from duel.store import write_atomically
 
 LINKED = {
@@ -79,10 +80,7 @@ def _content(run: RunFiles) -> dict[str, Any]:
             side: [chart._replace(svg=Markup(chart.svg)) for chart in charts(run, side)] for side in story.TEAMS
         },
         "failures": tables.failures(run),
-        "stages": [
-            (str(stage.get("name", "")), tables.seconds_in_words(stage.get("seconds")))
-            for stage in run.info.get("stages") or []
-        ],
+        "times": times(run),
         "sections": _sections(run.info),
         "command": shlex.join(str(word) for word in run.info.get("command") or []),
         "settings": json.dumps(run.info.get("settings") or {}, indent=2, ensure_ascii=False),

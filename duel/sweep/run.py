@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ TRIALS = {"generator": GeneratorTrial, "detector": DetectorTrial}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one trial. status: finished (an entrant of the league), stopped (by ASHA) or failed."""
+    """What became of one trial. status: finished (an entrant of the league), stopped (by ASHA) or failed.
+
+    history: its reports up to its end; a stopped trial may have made more, which `reports` holds too.
+    """
 
     name: str
     side: str
@@ -34,18 +38,21 @@ class Outcome:
     images: int
     seconds: float
     history: list[dict[str, Any]]
+    reports: list[dict[str, Any]]
 
 
 class _Watcher(tune.Callback):
     """Passes on to the progress view what Tune tells its callbacks."""
 
-    def __init__(self, watch: Watch):
-        self._watch = watch
+    def __init__(self, watch: Watch, at_work: Callable[[], None] | None):
+        self._watch, self._at_work = watch, at_work
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks, and a terminal view has locks that can't be
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        if self._at_work:
+            self._at_work()
         self._watch.trial_report(trial.config["name"], result["images"], result["objective"])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -56,12 +63,13 @@ class _Watcher(tune.Callback):
 
 
 def run_sweep(job: Job, count: int, folder: Path, max_failures: int,
-              watch: Watch) -> list[Outcome]:  # fmt: skip
+              watch: Watch, at_work: Callable[[], None] | None = None) -> list[Outcome]:  # fmt: skip
     """Run `count` trials of job.side and return their outcomes by trial number.
 
     folder: the run's folder; the Optuna study is kept there in optuna.db, as study `generators` or `detectors`.
     A sweep that was interrupted goes on: see duel.sweep.trial.
     max_failures: how often a trial whose worker died is started again.
+    at_work: called with every report, so first when trials have taken the cores that they want.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(job.sweep.max_concurrent)
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the whole run, not one sweep
@@ -80,7 +88,8 @@ def run_sweep(job: Job, count: int, folder: Path, max_failures: int,
             trial_name_creator=_name_of, trial_dirname_creator=_name_of,
         ),
         run_config=tune.RunConfig(
-            name=f"{job.side}s", storage_path=join(job.storage, "tune"), verbose=0, callbacks=[_Watcher(watch)],
+            name=f"{job.side}s", storage_path=join(job.storage, "tune"), verbose=0,
+            callbacks=[_Watcher(watch, at_work)],
             failure_config=tune.FailureConfig(max_failures=max_failures),
             # Trials keep their own state: see duel.sweep.trial.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -126,7 +135,7 @@ def _outcome(job: Job, name: str, chosen: dict, history: list[dict], fate: Any, 
         status, objective = "finished" if fate == math.inf else "stopped", measured[-1]["objective"]
     last = measured[-1] if measured else {"images": 0, "seconds": 0.0}
     return Outcome(name, job.side, chosen["family"], chosen["settings"], status, reason, float(objective),
-                   int(last["images"]), float(last["seconds"]), measured)  # fmt: skip
+                   int(last["images"]), float(last["seconds"]), measured, history)  # fmt: skip
 
 
 def trial_row(outcome: Outcome, objective_name: str, feature_network: str) -> dict[str, Any]:

@@ -6,7 +6,9 @@ killed worker, a killed driver and a finished trial are all the same case.
 """
 
 import io
+import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from duel.families import family_settings
 from duel.metrics import KidScorer, feature_network
 from duel.seeds import derive
 from duel.store import Store
+from duel.sweep.yardsticks import real_features
 from duel.train.detector import DetectorTrainer
 from duel.train.generator import GeneratorTrainer
 
@@ -37,7 +40,6 @@ class Job:
     room: dict[str, float]  # the cpu and gpu that one trial reserves
     reals: Any  # reference to uint8 [N, 3, S, S], all partitions one after the other
     spans: dict[str, tuple[int, int]]  # partition -> its first and last + 1 row in `reals`
-    real_features: Any = None  # generators: reference to the validation reals' features
     sparring: dict[str, Any] = field(default_factory=dict)  # detectors: generator -> reference to its fakes
     validation_fakes: Any = None  # detectors: reference to uint8 [N, 3, S, S]
 
@@ -96,15 +98,15 @@ class _Trial(tune.Trainable):
             metrics = next(self.reports)
             done = metrics["images"] >= budget.max_images
             objective = metrics[self.job.sweep.objective]
-            return {**metrics, "mark": mark, "objective": objective, "done": done, "failed": ""}
+            return {**metrics, "ended": time.time(), "mark": mark, "objective": objective, "done": done, "failed": ""}
         except (torch.AcceleratorError, torch.OutOfMemoryError):
             raise  # the process' GPU context is spoilt or crowded: Tune starts the trial again in a new one
         except (DuelError, RuntimeError, ValueError, ArithmeticError) as error:
             last = self.state["history"][-1] if self.state["history"] else {"images": 0, "seconds": 0.0}
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
             worst = self.job.sweep.worst
-            return {"images": last["images"], "mark": mark, "seconds": last["seconds"], "objective": worst,
-                    self.job.sweep.objective: worst, "done": True, "failed": reason}  # fmt: skip
+            return {"images": last["images"], "mark": mark, "seconds": last["seconds"], "ended": time.time(),
+                    "objective": worst, self.job.sweep.objective: worst, "done": True, "failed": reason}  # fmt: skip
 
     def _start(self) -> None:
         self.trainer = self._make_trainer(self.device, derive(self.job.seed, "train", self.name))
@@ -144,11 +146,20 @@ class GeneratorTrial(_Trial):
     """Trains one generator; objective KID on validation reals."""
 
     def _make_trainer(self, device: torch.device, seed: int) -> GeneratorTrainer:
-        scorer = KidScorer(feature_network(device=device), None, device, real_features=ray.get(self.job.real_features))
         return GeneratorTrainer(
-            self.config["family"], self._settings(), self.job.partition("generator_train"), scorer,
-            image_size=self.job.image_size, device=device, seed=seed, eval_fakes=len(scorer.real_features),
+            self.config["family"], self._settings(), self.job.partition("generator_train"), self._kid,
+            image_size=self.job.image_size, device=device, seed=seed, eval_fakes=len(self.job.partition("validation")),
         )  # fmt: skip
+
+    def _kid(self, fakes: np.ndarray) -> float:
+        return self._scorer(fakes)
+
+    @cached_property
+    def _scorer(self) -> KidScorer:
+        """Made at the first validation, so that training need not wait; kept for this process' next trials."""
+        network = feature_network(device=self.device)
+        return KidScorer(network, real_features(self.store, network, self.job.partition("validation"), self.device),
+                         self.device)  # fmt: skip
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {key: value.cpu() for key, value in self.trainer.generator.state_dict().items()}

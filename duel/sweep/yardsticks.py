@@ -1,43 +1,68 @@
-"""KID values that place all others: of pure noise, of an untrained generator, of reals against reals."""
+"""The validation reals' features, and the KIDs that place all others: of noise, an untrained generator, and reals.
 
-from typing import Any
+The features belong to no stage: whoever needs them first measures them and keeps them for all others.
+"""
+
+import io
 
 import numpy as np
 import ray
 import torch
 
 from duel.config import Sweep
-from duel.device import claim
+from duel.device import claim, release
 from duel.families import family_settings
-from duel.metrics import feature_network, features, kid, noise_images
+from duel.metrics import feature_network, features, kid, kid_of_halves, noise_images
 from duel.models import build
 from duel.models.inference import make_fakes
 from duel.seeds import derive
+from duel.store import Store
+
+NAMES = ("noise", "untrained", "reals")
 
 
-@ray.remote(max_calls=1)
-def measure_yardsticks(
-    reals: np.ndarray, span: tuple[int, int], sweep: dict[str, Any], seed: int, room: dict[str, float]
-) -> tuple[np.ndarray, dict[str, float]]:
-    """The validation reals' features [N, D] and the yardsticks, by their names in run.json.
+def real_features(store: Store, network: torch.nn.Module, reals: np.ndarray, device: torch.device) -> np.ndarray:
+    """Features [N, D] of the validation reals, from the store where they lie there, else measured and stored.
 
-    reals, span: all reals and the validation partition's rows; sweep: a Sweep as plain data.
-    Reals against reals compares one half of the validation partition with the other.
+    Trials that start together may all measure them: the values are the same.
     """
-    settings, device = Sweep.model_validate(sweep), claim(room)
-    network = feature_network(device=device)
-    validation = reals[span[0] : span[1]]
-    real = features(network, validation, device)
-    half = len(real) // 2
-    noise = noise_images(len(validation), settings.image_size, derive(seed, "yardstick", "noise"))
-    untrained = make_fakes(_untrained(settings, seed).to(device), len(validation), derive(seed, "yardstick"), device)
-    order = np.random.default_rng(derive(seed, "yardstick", "halves")).permutation(len(real))
-    kid_seed = derive(seed, "yardstick", "kid")
-    return real, {
-        "kid_noise": kid(real, features(network, noise, device), kid_seed),
-        "kid_untrained": kid(real, features(network, untrained, device), kid_seed),
-        "kid_reals": kid(real[order[:half]], real[order[half:]], kid_seed),
-    }
+    name = "work/real_features.npy"
+    data = store.read(name)
+    if data is None:
+        buffer = io.BytesIO()
+        np.save(buffer, features(network, reals, device))
+        data = store.read(name)
+        if data is None:
+            data = buffer.getvalue()
+            store.write(name, data)
+    return np.load(io.BytesIO(data))
+
+
+def start_yardsticks(sweep: Sweep, seed: int, storage: str, reals: ray.ObjectRef, span: tuple[int, int],
+                     room: dict[str, float]) -> dict[str, ray.ObjectRef]:  # fmt: skip
+    """The yardsticks by their names in run.json, each in a task of its own.
+
+    reals, span: all reals and the validation partition's rows in them; room: the cpu and gpu that a task reserves.
+    """
+    task = ray.remote(_yardstick).options(num_cpus=room["cpu"], num_gpus=room["gpu"])
+    return {f"kid_{name}": task.remote(name, sweep, seed, storage, reals, span, room) for name in NAMES}
+
+
+def _yardstick(name: str, sweep: Sweep, seed: int, storage: str, reals: np.ndarray, span: tuple[int, int],
+               room: dict[str, float]) -> float:  # fmt: skip
+    device, kid_seed = claim(room), derive(seed, "yardstick", "kid")
+    try:
+        network = feature_network(device=device)
+        real = real_features(Store(storage), network, reals[span[0] : span[1]], device)
+        if name == "reals":
+            return kid_of_halves(real, kid_seed)
+        if name == "noise":
+            images = noise_images(len(real), sweep.image_size, derive(seed, "yardstick", "noise"))
+        else:
+            images = make_fakes(_untrained(sweep, seed).to(device), len(real), derive(seed, "yardstick"), device)
+        return kid(real, features(network, images, device), kid_seed)
+    finally:
+        release()
 
 
 def _untrained(sweep: Sweep, seed: int) -> torch.nn.Module:

@@ -104,7 +104,8 @@ class Trainer(ABC):
         """Trains until `max_images` were shown; yields a report each `report_every` images, and at the end.
 
         A report holds "images", the validation scores, the mean losses since the last report, "seconds"
-        (of training, without validation, over all resumes) and "images_per_second" (since the last report).
+        (of training, without validation, over all resumes), "validation_seconds" (of this report alone) and
+        "images_per_second" (since the last report).
         Batches are whole, so a report comes with the first batch that reaches the mark.
         Raises Diverged when a loss, a weight or a score is not finite.
         """
@@ -115,12 +116,15 @@ class Trainer(ABC):
             seconds = time.perf_counter() - start
             self.seconds += seconds
             self._check_weights()
+            start = time.perf_counter()
             scores = self._check(self._validate())
+            validation = time.perf_counter() - start
             yield {
                 "images": self.images,
                 **scores,
                 **losses,
                 "seconds": self.seconds,
+                "validation_seconds": validation,
                 "images_per_second": (self.images - before) / seconds,
             }
 

@@ -43,7 +43,7 @@ def untrained(folder: Path, side: str, family: str, count: int, values: dict[str
     entrants = {f"{side[0]}{i:02d}-{family}": folder / f"{side[0]}{i:02d}-{family}" for i in range(count)}
     for i, path in enumerate(entrants.values()):
         torch.manual_seed(i)
-        save_model(path, side, family, SIZE, settings, build(side, family, SIZE, settings), {})
+        save_model(path, side, family, SIZE, settings, build(side, family, SIZE, settings).state_dict(), {})
     return entrants
 
 

@@ -13,7 +13,7 @@ from training import BATCH, SIDE, Peer, dcgan_trainer, some_faces
 
 from duel.device import autocast, keep_memory, pick_device, to_bytes
 from duel.families import DcganSettings
-from duel.metrics import KidScorer, feature_network
+from duel.metrics import KidScorer, feature_network, features
 from duel.models import build
 from duel.models.inference import make_fakes, make_noise
 from duel.train import generator as training
@@ -65,7 +65,9 @@ def measure(options: Options) -> list[Row]:
     keep_memory()
     count, reals = (256, 200) if options.quick else (8000, 2000)
     faces = some_faces(options, count + reals)
-    scorer = KidScorer(feature_network(device=pick_device()), faces[count:], pick_device())
+    device = pick_device()
+    network = feature_network(device=device)
+    scorer = KidScorer(network, features(network, faces[count:], device), device)
     kids = {
         "ours": [kid_of_ours(faces[:count], count, scorer, seed) for seed in range(SEEDS)],
         "ours in plain fp32": [kid_in_float32(faces[:count], count, scorer, seed) for seed in range(SEEDS)],

@@ -95,7 +95,7 @@ def test_gradients_reach_every_weight(variant):
 def test_saved_and_loaded_gives_the_same_output(variant, tmp_path):
     side, family, _ = variant
     network = make(*variant).eval()
-    save_model(tmp_path / "m", side, family, 32, settings_of(*variant), network, {"objective": 1.0})
+    save_model(tmp_path / "m", side, family, 32, settings_of(*variant), network.state_dict(), {"objective": 1.0})
     loaded, config = load_model(tmp_path / "m")
     assert (config["side"], config["family"], config["image_size"]) == (side, family, 32)
     assert not loaded.training

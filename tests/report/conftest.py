@@ -125,8 +125,14 @@ def _info(trials: pd.DataFrame, notes: list[str]) -> dict:
         "shrunk": 0.4,
     }  # fmt: skip
     stages = [
-        {"name": name, "seconds": seconds, "started": "2026-05-04T10:00:00"}
-        for name, seconds in (("faces", 12.5), ("generators", 412.0), ("detectors", 205.3), ("matches", 48.1))
+        {"name": name, "seconds": seconds, "started": "2026-05-04T10:00:00", **split}
+        for name, seconds, split in (
+            ("start", 4.1, {}),
+            ("faces", 12.5, {}),
+            ("generators", 412.0, {"training": 371.2, "scoring": 30.5}),
+            ("detectors", 205.3, {"training": 190.0, "scoring": 11.0}),
+            ("matches", 48.1, {}),
+        )
     ]
     command = ["python", "-m", "duel.league", "--trials", str(len(trials)), "--faces", "../my faces"]
     return {

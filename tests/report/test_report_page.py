@@ -133,6 +133,16 @@ def test_the_tables_hold_the_files_numbers(run):
     assert "No GPU was found" in text
 
 
+def test_the_page_says_where_the_time_went(run):
+    text = read(run).text
+    assert "generators 6 min 52 s 6 min 11 s 30.5 s 10.3 s" in text
+    assert "matches 48.1 s all stages 11 min 22 s 9 min 21 s 41.5 s 14.6 s" in text
+    edit(run, stages=[{"name": "start", "seconds": 3.0}])
+    text = read(run).text
+    assert "start 3.0 s" in text
+    assert "all stages" not in text
+
+
 def test_a_report_needs_neither_torch_nor_ray(run):
     code = (
         "import sys, pathlib; from duel.report.page import write_report; import duel.report.images;"

@@ -63,7 +63,9 @@ def detection(settings=None, seed=3):
 
 
 def timeless(reports):
-    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in reports]
+    return [
+        {k: v for k, v in r.items() if k not in ("seconds", "validation_seconds", "images_per_second")} for r in reports
+    ]
 
 
 def through_a_file(state):
@@ -90,7 +92,7 @@ def test_reports_come_at_the_marks(make):
 
 
 def test_names_in_reports():
-    shared = {"images", "seconds", "images_per_second"}
+    shared = {"images", "seconds", "validation_seconds", "images_per_second"}
     assert set(next(gan().run(16, 16))) == shared | {"kid", "loss_discriminator", "loss_generator"}
     assert set(next(detection().run(16, 16))) == shared | {"auc", "accuracy", "loss"}
 
