@@ -32,10 +32,6 @@ from duel.train.detector import DetectorTrainer
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 DEFAULTS: dict[str, dict[str, Any]] = {"generator": {}, "detector": {}}
-CASES = {
-    "default settings": DEFAULTS,
-    "width 128 against width 16, depth 2": {"generator": {"width": 128}, "detector": {"width": 16, "depth": 2}},
-}
 SLICES = 4  # in which the two ways take turns
 
 
@@ -60,11 +56,9 @@ class Arena:
 def measure(options: Options) -> list[Row]:
     """All rows."""
     entrants, count = (4, 64) if options.quick else (16, 2000)
-    rows = []
-    for name, settings in CASES.items():
-        with arena(entrants, count, settings) as (match, places):
-            rows += _against_pairs(name, match, places, 1 if options.quick else 4)
-    with arena(entrants, 32 if options.quick else 250, DEFAULTS) as (match, _):
+    with arena(entrants, count, DEFAULTS) as (match, places):
+        rows = _against_pairs(match, places, 1 if options.quick else 4)
+    with arena(entrants, 32 if options.quick else 125, DEFAULTS) as (match, _):
         rows.append(_linearity(match, 1 if options.quick else 3))
     return [*rows, *_decisions(options)]
 
@@ -87,7 +81,7 @@ def _warm(match: Arena, places: int) -> None:
     ray.get([_pair.options(num_gpus=ROOM["gpu"]).remote(*models, match.reals, 16, 0) for _ in range(2 * places)])
 
 
-def _against_pairs(name: str, match: Arena, places: int, pairs_a_slice: int) -> list[Row]:
+def _against_pairs(match: Arena, places: int, pairs_a_slice: int) -> list[Row]:
     """Slices of the round robin in turn with some pairs by themselves, drawn at random; these are scaled to all."""
     pairs = [(g, d) for g in match.generators for d in match.detectors]
     drawn = random.Random(0).sample(pairs, SLICES * pairs_a_slice)
@@ -104,7 +98,7 @@ def _against_pairs(name: str, match: Arena, places: int, pairs_a_slice: int) -> 
     make, read = (statistics.median(column) for column in list(zip(*parts, strict=True))[:2])
     g, d = len(match.generators), len(match.detectors)
     bare = g * make + (d + g * d) * read
-    what = f"round robin {g} x {d}, {match.count:,} + {match.count:,} images, {name}"
+    what = f"round robin {g} x {d}, {match.count:,} + {match.count:,} images"
     return [
         at_least(f"{what}: against each pair by itself", theirs[0] / ours[0], 8,
                  f"{ours[0]:.0f} s against {theirs[0]:.0f} s ({len(drawn)} of {len(pairs)} pairs, scaled); in CPU time "
