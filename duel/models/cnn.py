@@ -1,5 +1,6 @@
 """The plain CNN that detects fakes in many a course: convolution, ReLU, pooling, two dense layers."""
 
+import torch
 from torch import Tensor, nn
 
 from duel.families import CnnSettings
@@ -39,4 +40,8 @@ class CnnDetector(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images."""
-        return self.head(self.features(images))
+        maps = self.features(images)
+        if maps.requires_grad:
+            # Its gradient comes out of Flatten in the plain layout; every layer before would have to convert it.
+            maps.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
+        return self.head(maps)
