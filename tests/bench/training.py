@@ -74,18 +74,18 @@ def running_peer(options: Options) -> Iterator[Peer | None]:
             peer.end()
 
 
-def some_faces(options: Options, count: int) -> np.ndarray:
-    """Faces of 64x64 as training sees them."""
+def some_faces(options: Options, count: int, side: int = SIDE) -> np.ndarray:
+    """Faces as training sees them."""
     source = "drawn" if options.faces is None else str(options.faces)
     with tempfile.TemporaryDirectory() as cache:
-        return np.array(load_faces(source, SIDE, count, 0, Path(cache)).images)
+        return np.array(load_faces(source, side, count, 0, Path(cache)).images)
 
 
 def dcgan_trainer(images: np.ndarray, seed: int = 0, **changes: object) -> GeneratorTrainer:
     """Ours with the example's networks, batch, objective and optimiser."""
     settings = DcganSettings(batch_size=BATCH, **changes)  # type: ignore[arg-type]
     return GeneratorTrainer(
-        "dcgan", settings, images, lambda fakes: 0.0, image_size=SIDE, device=pick_device(), seed=seed
+        "dcgan", settings, images, lambda fakes: 0.0, image_size=images.shape[-1], device=pick_device(), seed=seed
     )
 
 
