@@ -6,10 +6,12 @@ Memory does not grow with the number of generators or detectors. The detectors p
 block few generators are at play at once: one more than keeps every place for a task busy, so that the next one's
 fakes are made while the others' are read. Ray's object store then holds, beside the reals,
 
-    (at play) x (one generator's fakes) + (models of a block) + (models of the generators at play)
+    (at play + 1) x (one generator's fakes and model) + (models of a block)
 
 where (at play) = 1 + ceil(places / tasks a generator), and places = tasks that fit the cluster at once: 2 on two
-cores. The driver holds no fakes: it passes them from the store to their file and, on resume, back.
+cores. One more than are at play, as Ray gives an array's memory back some time after its last reference has gone
+(`python tests/bench mission_league` measures it). The driver holds no fakes: it passes them from the store to their
+file and, on resume, back.
 """
 
 from collections.abc import Callable, Iterator

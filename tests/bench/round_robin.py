@@ -122,7 +122,7 @@ def store_bound(generators: dict[str, Path], detectors: dict[str, Path], count: 
     largest = [max((path / WEIGHTS).stat().st_size for path in side.values()) for side in (generators, detectors)]
     block = min(BLOCK, len(detectors))
     at_play = schedule(block, places)[1]
-    return 1.02 * (at_play * (count * 3 * SIZE**2 + largest[0]) + block * largest[1])
+    return 1.02 * ((at_play + 1) * (count * 3 * SIZE**2 + largest[0]) + block * largest[1])
 
 
 @ray.remote
