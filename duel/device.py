@@ -32,13 +32,19 @@ def claim(room: dict[str, float]) -> torch.device:
 def keep_memory() -> None:
     """Let this process keep the memory of arrays it has freed, for the next ones.
 
-    glibc returns large arrays to the system, which then has to clear every page of the next one: scoring 64x64
-    faces 256 at a time took twice as long. Other C libraries have no such call, and nothing happens.
+    glibc returns large arrays to the system, which then has to clear every page of the next one; that can halve the
+    speed of scoring. Arrays of over 32 MiB still go back: kept, they would not always fit where they lay, and the
+    process would grow. Other C libraries have no such call, and nothing happens.
     """
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         library.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def scoring_batch(device: torch.device) -> int:
+    """Images at once where nothing is trained: enough to fill a GPU; on a CPU few, whose maps `keep_memory` keeps."""
+    return 256 if device.type == "cuda" else 64
 
 
 def release() -> None:

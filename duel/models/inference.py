@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from duel.device import autocast, fold_batch_norm, to_bytes, to_device, to_network
+from duel.device import autocast, fold_batch_norm, scoring_batch, to_bytes, to_device, to_network
 
 
 def make_noise(count: int, latent: int, seed: int) -> Tensor:
@@ -13,9 +13,9 @@ def make_noise(count: int, latent: int, seed: int) -> Tensor:
 
 
 @torch.inference_mode()
-def render(generator: nn.Module, noise: Tensor, device: torch.device, batch: int = 256) -> np.ndarray:
+def render(generator: nn.Module, noise: Tensor, device: torch.device, batch: int | None = None) -> np.ndarray:
     """What `generator` (in eval mode, on `device`) makes of noise [N, latent]: uint8 [N, 3, S, S]."""
-    made = torch.empty(0, dtype=torch.uint8)
+    made, batch = torch.empty(0, dtype=torch.uint8), batch or scoring_batch(device)
     for start, part in zip(range(0, len(noise), batch), noise.split(batch), strict=True):
         with autocast(device):
             images = to_bytes(generator(part.to(device)))
@@ -25,7 +25,9 @@ def render(generator: nn.Module, noise: Tensor, device: torch.device, batch: int
     return made.cpu().numpy()  # one wait for the device, at the end
 
 
-def make_fakes(generator: nn.Module, count: int, seed: int, device: torch.device, batch: int = 256) -> np.ndarray:
+def make_fakes(
+    generator: nn.Module, count: int, seed: int, device: torch.device, batch: int | None = None
+) -> np.ndarray:
     """`count` fresh fakes of `generator` (in eval mode, on `device`): uint8 [count, 3, S, S].
 
     The noise depends on `seed` and `count` alone, not on `batch` or `device`.
@@ -35,9 +37,11 @@ def make_fakes(generator: nn.Module, count: int, seed: int, device: torch.device
 
 
 @torch.inference_mode()
-def predict(detector: nn.Module, images: np.ndarray | Tensor, device: torch.device, batch: int = 256) -> np.ndarray:
+def predict(
+    detector: nn.Module, images: np.ndarray | Tensor, device: torch.device, batch: int | None = None
+) -> np.ndarray:
     """P(fake) of uint8 images [N, 3, S, S], by `detector` (in eval mode, on `device`): float32 [N]."""
-    folded, parts = fold_batch_norm(detector), []
+    folded, parts, batch = fold_batch_norm(detector), [], batch or scoring_batch(device)
     for start in range(0, len(images), batch):
         part = images[start : start + batch]
         if isinstance(part, np.ndarray):
