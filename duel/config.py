@@ -138,6 +138,14 @@ class Budget(_Strict):
         return rungs
 
 
+def places(room: dict[str, float], cpus: float, gpus: float) -> int:
+    """How many tasks that each reserve the cpu and gpu of `room` fit so many CPU cores and GPUs, at least one."""
+    fits = cpus / room["cpu"]
+    if room["gpu"]:
+        fits = min(fits, gpus / room["gpu"])
+    return max(1, int(fits))
+
+
 class Resources(_Strict):
     """What one trial reserves. `gpu` may be a fraction; where the cluster has no GPU it counts as 0."""
 

@@ -5,6 +5,7 @@ Training, scoring and the feature network use these functions and stay the same 
 
 import copy
 import ctypes
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from itertools import pairwise
 
@@ -96,6 +97,16 @@ def to_network(images: Tensor) -> Tensor:
 def to_bytes(images: Tensor) -> Tensor:
     """float [N, 3, S, S] in [-1, 1] -> uint8, rounded; values outside are clamped."""
     return images.float().add(1.0).mul_(127.5).round_().clamp_(0.0, 255.0).to(torch.uint8)
+
+
+def in_batches(images: np.ndarray | Tensor, device: torch.device, batch: int | None = None) -> Iterator[Tensor]:
+    """uint8 images, an array or a tensor that is on `device` already, as tensors there of `batch` images each."""
+    batch = batch or scoring_batch(device)
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch]
+        if isinstance(part, np.ndarray):
+            part = torch.from_numpy(np.array(part)).to(device, non_blocking=True)  # writable, as torch asks for
+        yield part
 
 
 def to_device(images: np.ndarray, device: torch.device, chunk: int = 4096) -> Tensor:

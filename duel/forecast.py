@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import ray
 
 from duel.cluster import Cluster, cluster_address, connect, cpu_model, disconnect, wait_for
-from duel.config import Sweep
+from duel.config import Sweep, places
 from duel.plan import MANY_HOURS, Plan, Speeds, cautious_speeds, describe_plan, make_plan, measure_speeds
 from duel.progress import Progress, span
 
@@ -73,14 +73,8 @@ def _speeds(sweep: Sweep, cluster: Cluster, note: Note | None) -> Speeds:
 
 def _at_once(sweep: Sweep, cluster: Cluster) -> dict[str, int]:
     """How many trials of each side run at once here, at least one."""
-    found = {}
-    for side in SIDES:
-        room = cluster.fit(sweep.side(side).resources)
-        fits = cluster.cpus // room["cpu"]
-        if room["gpu"]:
-            fits = min(fits, cluster.gpus / room["gpu"])
-        found[side] = max(1, min(sweep.side(side).max_concurrent, int(fits)))
-    return found
+    fits = {side: places(cluster.fit(sweep.side(side).resources), cluster.cpus, cluster.gpus) for side in SIDES}
+    return {side: min(sweep.side(side).max_concurrent, fits[side]) for side in SIDES}
 
 
 def _this_machine() -> Cluster:

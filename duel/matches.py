@@ -26,6 +26,7 @@ import ray
 import torch
 
 from duel.checkpoint import load_model
+from duel.config import places
 from duel.device import claim, release
 from duel.errors import DuelError
 from duel.models.inference import make_fakes, predict_each
@@ -216,12 +217,9 @@ def schedule(detectors: int, places: int) -> tuple[int, int]:
 
 
 def _places(room: Room) -> int:
-    """How many tasks that reserve `room` fit the cluster at once, at least one."""
+    """How many tasks that reserve `room` fit the cluster as it is at this moment."""
     have = ray.cluster_resources()
-    fits = have.get("CPU", 0) / room["cpu"]
-    if room["gpu"]:
-        fits = min(fits, have.get("GPU", 0) / room["gpu"])
-    return max(1, int(fits))
+    return places(room, have.get("CPU", 0), have.get("GPU", 0))
 
 
 def _sized(task: Any, room: Room) -> Any:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from duel.device import autocast, fold_batch_norm, place
+from duel.device import autocast, fold_batch_norm, in_batches, place
 from duel.errors import UsageError
 from duel.scores import FEATURE_NETWORK
 
@@ -80,11 +80,10 @@ def feature_network(name: str = FEATURE_NETWORK, device: torch.device | None = N
 
 
 @torch.inference_mode()
-def features(network: nn.Module, images: np.ndarray, device: torch.device, batch: int = 64) -> np.ndarray:
+def features(network: nn.Module, images: np.ndarray, device: torch.device, batch: int | None = None) -> np.ndarray:
     """float32 [N, D]: the features of uint8 images [N, 3, S, S] by `network`, which is on `device`."""
     parts = []
-    for start in range(0, len(images), batch):
-        part = torch.from_numpy(np.array(images[start : start + batch])).to(device, non_blocking=True)
+    for part in in_batches(images, device, batch):
         with autocast(device):
             parts.append(network(part))
     return torch.cat(parts).cpu().numpy()

@@ -50,7 +50,7 @@ class League:
         self.yardsticks: dict[str, ray.ObjectRef] = {}
 
     def load_faces(self) -> None:
-        """Real faces -> one array, ordered by partition. Needs no Ray, so that bad input ends a run early."""
+        """Real faces -> one array, ordered by partition. Needs no Ray."""
         run, sizes = self.run, self.sweep.faces.sizes()
         self.progress.stage("faces", sum(sizes.values()), "faces")
         with run.stage("faces"):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from duel.device import autocast, fold_batch_norm, scoring_batch, to_bytes, to_device, to_network
+from duel.device import autocast, fold_batch_norm, in_batches, scoring_batch, to_bytes, to_device, to_network
 
 
 def make_noise(count: int, latent: int, seed: int) -> Tensor:
@@ -15,13 +15,14 @@ def make_noise(count: int, latent: int, seed: int) -> Tensor:
 @torch.inference_mode()
 def render(generator: nn.Module, noise: Tensor, device: torch.device, batch: int | None = None) -> np.ndarray:
     """What `generator` (in eval mode, on `device`) makes of noise [N, latent]: uint8 [N, 3, S, S]."""
-    made, batch = torch.empty(0, dtype=torch.uint8), batch or scoring_batch(device)
-    for start, part in zip(range(0, len(noise), batch), noise.split(batch), strict=True):
+    batch = batch or scoring_batch(device)
+    made = torch.empty(0, dtype=torch.uint8)
+    for start in range(0, len(noise), batch):
         with autocast(device):
-            images = to_bytes(generator(part.to(device)))
+            images = to_bytes(generator(noise[start : start + batch].to(device)))
         if not start:  # one array for all: parts put together at the end would take twice the memory
             made = torch.empty(len(noise), *images.shape[1:], dtype=torch.uint8, device=device)
-        made[start : start + len(images)] = images
+        made[start : start + batch] = images
     return made.cpu().numpy()  # one wait for the device, at the end
 
 
@@ -41,11 +42,8 @@ def predict(
     detector: nn.Module, images: np.ndarray | Tensor, device: torch.device, batch: int | None = None
 ) -> np.ndarray:
     """P(fake) of uint8 images [N, 3, S, S], by `detector` (in eval mode, on `device`): float32 [N]."""
-    folded, parts, batch = fold_batch_norm(detector), [], batch or scoring_batch(device)
-    for start in range(0, len(images), batch):
-        part = images[start : start + batch]
-        if isinstance(part, np.ndarray):
-            part = torch.from_numpy(np.array(part)).to(device, non_blocking=True)
+    folded, parts = fold_batch_norm(detector), []
+    for part in in_batches(images, device, batch):
         with autocast(device):
             logits = folded(to_network(part))
         parts.append(torch.sigmoid(logits.float()))

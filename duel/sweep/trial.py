@@ -81,7 +81,7 @@ class _Trial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self.reported == len(self.state["history"]):
-            self.state["history"].append(self._train_on())
+            self.state["history"].append({**self._train_on(), "ended": time.time()})
             self._save()
         result = self.state["history"][self.reported]
         self.reported += 1
@@ -98,15 +98,15 @@ class _Trial(tune.Trainable):
             metrics = next(self.reports)
             done = metrics["images"] >= budget.max_images
             objective = metrics[self.job.sweep.objective]
-            return {**metrics, "ended": time.time(), "mark": mark, "objective": objective, "done": done, "failed": ""}
+            return {**metrics, "mark": mark, "objective": objective, "done": done, "failed": ""}
         except (torch.AcceleratorError, torch.OutOfMemoryError):
             raise  # the process' GPU context is spoilt or crowded: Tune starts the trial again in a new one
         except (DuelError, RuntimeError, ValueError, ArithmeticError) as error:
             last = self.state["history"][-1] if self.state["history"] else {"images": 0, "seconds": 0.0}
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
             worst = self.job.sweep.worst
-            return {"images": last["images"], "mark": mark, "seconds": last["seconds"], "ended": time.time(),
-                    "objective": worst, self.job.sweep.objective: worst, "done": True, "failed": reason}  # fmt: skip
+            return {"images": last["images"], "mark": mark, "seconds": last["seconds"], "objective": worst,
+                    self.job.sweep.objective: worst, "done": True, "failed": reason}  # fmt: skip
 
     def _start(self) -> None:
         self.trainer = self._make_trainer(self.device, derive(self.job.seed, "train", self.name))

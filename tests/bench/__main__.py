@@ -7,6 +7,8 @@ from pathlib import Path
 
 from harness import HEAD, Options, machine
 
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # what the tests share, as pytest finds it
+
 PARTS = ("training", "detector", "round_robin", "ingest", "overhead")
 LONG = ("quality", "mission_league")  # most of an hour on two cores: only by name
 

@@ -11,6 +11,7 @@ import torch
 
 from duel.checkpoint import save_model
 from duel.cluster import connect, disconnect
+from duel.config import places
 from duel.families import family_settings
 from duel.models import build
 
@@ -19,20 +20,13 @@ ROOM = {"cpu": 1, "gpu": 0.25 if torch.cuda.is_available() else 0.0}
 MB = 1e6
 
 
-class Silent:
-    """A Watch that shows nothing."""
-
-    def __getattr__(self, name: str):
-        return lambda *args, **kwargs: None
-
-
 @contextmanager
 def local_ray() -> Iterator[int]:
     """Ray on this machine with all that it has; gives the number of places for a task of ROOM."""
     os.environ.pop("RAY_ADDRESS", None)
     cluster = connect(None)
     try:
-        yield int(min(cluster.cpus / ROOM["cpu"], cluster.gpus / ROOM["gpu"] if ROOM["gpu"] else cluster.cpus))
+        yield places(ROOM, cluster.cpus, cluster.gpus)
     finally:
         disconnect()
 

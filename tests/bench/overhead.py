@@ -1,9 +1,7 @@
 """What a sweep costs beside training and scoring: a real league in a process of its own, read from its own files."""
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -11,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import Options, Row, below
+from league_runs import ROOT, TINY, run_league
 
 from duel.config import load_sweep
 from duel.faces import load_faces
 from duel.spent import busy_spans
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-TINY, QUICK = ROOT / "tests" / "tiny.yaml", ROOT / "sweeps" / "quick.yaml"
+QUICK = ROOT / "sweeps" / "quick.yaml"
 SCORING = ("faces", "yardsticks", "sparring fakes", "matches")  # stages that are work throughout
 
 
@@ -75,16 +73,12 @@ def _trials(count: int, folder: Path) -> Row:
 
 def _run(folder: Path, *arguments: object) -> Path:
     """Run the command line to its end; the run's folder. CalledProcessError, with its output shown, if it fails."""
-    environment = {**os.environ, "DUEL_CACHE": str(folder / "cache"), "RAY_worker_niceness": "0"}  # as if alone
-    command = [sys.executable, "-m", "duel.league", "--out", folder, "--name", f"run{len(list(folder.iterdir()))}"]
-    done = subprocess.run(
-        [*map(str, command), *map(str, arguments)], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
-        text=True, check=False,
-    )  # fmt: skip
+    name = f"run{len(list(folder.iterdir()))}"
+    done = run_league("--out", folder, "--name", name, *arguments, cache=folder / "cache", timeout=7200)
     if done.returncode:
-        print(done.stdout, file=sys.stderr)
+        print(done.stdout, done.stderr, file=sys.stderr)
         done.check_returncode()
-    return Path(done.stdout.splitlines()[-1]).parent
+    return folder / name
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,14 +9,13 @@ from unittest import mock
 import numpy as np
 import torch
 from harness import Options, Row
-from torch import nn
 from training import BATCH, SIDE, Peer, dcgan_trainer, some_faces
 
-from duel.device import autocast, keep_memory, pick_device, to_bytes
+from duel.device import keep_memory, pick_device
 from duel.families import DcganSettings
 from duel.metrics import KidScorer, feature_network, features
 from duel.models import build
-from duel.models.inference import make_fakes, make_noise
+from duel.models.inference import make_fakes, make_noise, render
 from duel.train import generator as training
 
 SEEDS = 3
@@ -53,14 +52,8 @@ def kid_of_peer(options: Options, count: int, scorer: KidScorer, seed: int) -> f
         weights = torch.load(folder / "netG_epoch_0.pth", map_location="cpu", weights_only=True)
     network = build("generator", "dcgan", SIDE, DcganSettings())
     network.load_state_dict({key.replace("main.", "layers."): value for key, value in weights.items()})
-    return scorer(_with_batch_statistics(network, len(scorer.real_features)))
-
-
-@torch.inference_mode()
-def _with_batch_statistics(network: nn.Module, count: int) -> np.ndarray:
-    noise = make_noise(count, network.latent, 99)  # type: ignore[arg-type]
-    with autocast(torch.device("cpu")):
-        return torch.cat([to_bytes(network(part)) for part in noise.split(BATCH)]).numpy()
+    noise = make_noise(len(scorer.real_features), network.latent, 99)  # type: ignore[arg-type]
+    return scorer(render(network.train(), noise, torch.device("cpu"), BATCH))
 
 
 def measure(options: Options) -> list[Row]:

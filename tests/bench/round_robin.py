@@ -16,8 +16,9 @@ import fp32
 import numpy as np
 import ray
 import torch
-from arena import MB, ROOM, SIZE, MemoryWatch, Silent, cpu_seconds, local_ray, untrained
+from arena import MB, ROOM, SIZE, MemoryWatch, cpu_seconds, local_ray, untrained
 from harness import Options, Row, at_least, below
+from planted import Silent
 from ray import cloudpickle
 
 from duel.checkpoint import WEIGHTS, load_model
