@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "duel"
 # Each layer imports only from itself and those above it.
 LAYERS = [
     {"errors", "seeds", "families", "scores", "spent"},
-    {"config", "store", "progress", "device"},
+    {"config", "store", "progress", "device", "weather"},
     {"faces", "losses", "models"},
-    {"metrics", "checkpoint", "ratings", "report"},
+    {"metrics", "guard", "checkpoint", "ratings", "report"},
     {"train"},
     {"plan"},
     {"sweep"},
