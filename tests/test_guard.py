@@ -79,7 +79,7 @@ def test_the_same_set_twice_is_perfect():
     assert got["precision"] == got["recall"] == got["coverage"] == 1.0
     assert got["density"] == pytest.approx(
         6 / 5, abs=0.02
-    )  # its own ball counts too; at a ball's edge rounding decides
+    )  # its own ball too; rounding decides at edges
 
 
 def test_fresh_draws_of_the_same_kind_have_a_density_near_1():
