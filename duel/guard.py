@@ -29,7 +29,7 @@ _BLOCK = 1 << 24  # distances at once
 class Reference:
     """What fakes are compared with, measured once for all generators; arrays only, so that Ray shares them.
 
-    real_features [N, D] float32; real_radii [N, 2] float64, see `radii`; train_thumbnails [T, 3, 16, 16] uint8;
+    real_features [N, D] float32; real_radii [N, 2] float64, see `squared_radii`; train_thumbnails [T, 3, 16, 16] uint8;
     copy_threshold: fakes whose `closeness` is below it count as copies.
     """
 
@@ -46,7 +46,7 @@ def reference(real_features: np.ndarray, reals: np.ndarray, train: np.ndarray, d
     """
     thumbs = thumbnails(train, device)
     threshold = np.quantile(closeness(thumbnails(reals, device), thumbs, device), COPY_QUANTILE)
-    return Reference(real_features, radii(real_features, device), thumbs, float(threshold))
+    return Reference(real_features, squared_radii(real_features, device), thumbs, float(threshold))
 
 
 def guard_row(fakes: np.ndarray, known: Reference, network: nn.Module, device: torch.device) -> dict[str, float]:
@@ -87,17 +87,17 @@ def prdc(
     in any fake's ball (Kynkaanniemi 2019); density, the mean number of reals' balls that a fake is in, over k;
     coverage, the share of reals with a fake in their ball (Naeem 2020). Density may exceed 1.
 
-    real_radii: `radii(real, device)` where known. Raises UsageError for fewer than 2 features on a side.
+    real_radii: `squared_radii(real, device)` where known. Raises UsageError for fewer than 2 features on a side.
     """
-    ours = torch.tensor(radii(real, device) if real_radii is None else real_radii, device=device)
-    theirs = torch.tensor(radii(fake, device), device=device)
+    ours = torch.tensor(squared_radii(real, device) if real_radii is None else real_radii, device=device)
+    theirs = torch.tensor(squared_radii(fake, device), device=device)
     real_points = _points(real, device)
     covered = torch.zeros(2, len(real), dtype=torch.bool, device=device)
     precise, dense = torch.zeros(2, dtype=torch.float64, device=device)
-    for rows, distance in _distances(_points(fake, device), real_points):
-        precise += (distance <= ours[:, 0]).any(1).sum()
-        covered[0] |= (distance <= theirs[rows, :1]).any(0)
-        within = distance <= ours[:, 1]
+    for rows, square in _squared_distances(_points(fake, device), real_points):
+        precise += (square <= ours[:, 0]).any(1).sum()
+        covered[0] |= (square <= theirs[rows, :1]).any(0)
+        within = square <= ours[:, 1]
         dense += within.sum()
         covered[1] |= within.any(0)
     recall, coverage = covered.double().mean(1).tolist()
@@ -106,8 +106,8 @@ def prdc(
     return {"precision": precision, "recall": recall, "density": density, "coverage": coverage}
 
 
-def radii(points: np.ndarray, device: torch.device) -> np.ndarray:
-    """float64 [N, 2]: each point's distance to its 3rd and its 5th nearest other one; points [N, D].
+def squared_radii(points: np.ndarray, device: torch.device) -> np.ndarray:
+    """float64 [N, 2]: each point's squared distance to its 3rd and its 5th nearest other one; points [N, D].
 
     To the farthest one where there are fewer others. Raises UsageError for fewer than 2 points.
     """
@@ -116,10 +116,10 @@ def radii(points: np.ndarray, device: torch.device) -> np.ndarray:
     placed = _points(points, device)
     orders = [min(k, len(points) - 1) for k in (PRECISION_NEIGHBOURS, DENSITY_NEIGHBOURS)]
     found = []
-    for rows, distance in _distances(placed, placed):
-        index = torch.arange(len(distance), device=device)
-        distance[index, index + rows.start] = 0.0  # itself, always the first
-        nearest = distance.topk(orders[-1] + 1, largest=False).values
+    for rows, square in _squared_distances(placed, placed):
+        index = torch.arange(len(square), device=device)
+        square[index, index + rows.start] = 0.0  # itself, always the first
+        nearest = square.topk(orders[-1] + 1, largest=False).values
         found.append(nearest[:, orders])
     return torch.cat(found).cpu().numpy()
 
@@ -129,14 +129,14 @@ def _points(array: np.ndarray, device: torch.device) -> Tensor:
     return torch.tensor(array, device=device).double()
 
 
-def _distances(left: Tensor, right: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of `left` [N, D] and their Euclidean distances [n, M] to `right` [M, D], a block at a time."""
+def _squared_distances(left: Tensor, right: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of `left` [N, D] and their squared distances [n, M] to `right` [M, D], a block at a time."""
     step = max(1, _BLOCK // len(right))
     lengths = (right * right).sum(1)
     for start in range(0, len(left), step):
         block = left[start : start + step]
         squares = torch.addmm(lengths, block, right.T, alpha=-2).add_((block * block).sum(1, keepdim=True))
-        yield slice(start, start + len(block)), squares.clamp_(min=0).sqrt_()
+        yield slice(start, start + len(block)), squares.clamp_(min=0)
 
 
 def thumbnails(images: np.ndarray, device: torch.device) -> np.ndarray:
@@ -164,9 +164,9 @@ def closeness(thumbs: np.ndarray, train_thumbs: np.ndarray, device: torch.device
     neighbours = min(COPY_NEIGHBOURS, 2 * len(known))
     found = []
     # Mirroring what is compared comes to the same as mirroring the training faces, and takes less memory.
-    both = (_distances(_unit(seen), known) for seen in (shown, shown.flip(-1)))
+    both = (_squared_distances(_unit(seen), known) for seen in (shown, shown.flip(-1)))
     for (_, upright), (_, mirrored) in zip(*both, strict=True):
-        nearest = torch.cat([upright, mirrored], 1).topk(neighbours, largest=False).values
+        nearest = torch.cat([upright, mirrored], 1).topk(neighbours, largest=False).values.sqrt()
         found.append(nearest[:, 0] / nearest.mean(1).clamp(min=1e-6))
     return torch.cat(found).cpu().numpy()
 

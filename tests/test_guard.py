@@ -8,7 +8,7 @@ from test_metrics import Colours
 
 from duel.errors import UsageError
 from duel.faces import draw_faces
-from duel.guard import Reference, closeness, copies, guard_row, mark, prdc, radii, reference, thumbnails
+from duel.guard import Reference, closeness, copies, guard_row, mark, prdc, reference, squared_radii, thumbnails
 from duel.metrics import features, noise_images
 from duel.weather import change, parse_weather
 
@@ -61,25 +61,24 @@ def test_prdc_stays_exact_far_from_the_origin():
 
 def test_radii_are_the_distances_to_the_third_and_fifth_other_point():
     points = np.array([[0.0], [1.0], [3.0], [6.0], [10.0], [15.0]], np.float32)
-    assert radii(points, CPU)[0].tolist() == [6.0, 15.0]
-    assert radii(points, CPU)[3].tolist() == [5.0, 9.0]
-    assert radii(points[:3], CPU)[0].tolist() == [3.0, 3.0]  # fewer others: the farthest
+    assert squared_radii(points, CPU)[0].tolist() == [6.0**2, 15.0**2]
+    assert squared_radii(points, CPU)[3].tolist() == [5.0**2, 9.0**2]
+    assert squared_radii(points[:3], CPU)[0].tolist() == [3.0**2, 3.0**2]  # fewer others: the farthest
     with pytest.raises(UsageError, match="at least 2 images a side, got 1"):
-        radii(points[:1], CPU)
+        squared_radii(points[:1], CPU)
 
 
 def test_radii_known_beforehand_give_the_same():
     real, fake = cloud(50, 0), cloud(50, 1)
-    assert prdc(real, fake, CPU, radii(real, CPU)) == prdc(real, fake, CPU)
+    assert prdc(real, fake, CPU, squared_radii(real, CPU)) == prdc(real, fake, CPU)
 
 
 def test_the_same_set_twice_is_perfect():
     real = cloud(200, 0)
     got = prdc(real, real, CPU)
     assert got["precision"] == got["recall"] == got["coverage"] == 1.0
-    assert got["density"] == pytest.approx(
-        6 / 5, abs=0.02
-    )  # its own ball too; rounding decides at edges
+    # Each point is in its own ball too; at a ball's edge rounding decides.
+    assert got["density"] == pytest.approx(6 / 5, abs=0.02)
 
 
 def test_fresh_draws_of_the_same_kind_have_a_density_near_1():
