@@ -149,7 +149,7 @@ def play(generators: dict[str, Path], detectors: dict[str, Path], reals: ray.Obj
             on_reals, on_fakes = (np.load(_scores(work, detector, images)) for images in (REALS, generator))
             row = _row(on_reals, on_fakes, detector)
             rows.append({"generator": generator, "detector": detector, **row, "seen": generator in sparring[detector]})
-    return pd.DataFrame(rows)[MATCH_COLUMNS]
+    return pd.DataFrame(rows, columns=MATCH_COLUMNS)
 
 
 class _Block:

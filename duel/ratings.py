@@ -1,31 +1,34 @@
-"""From answers to results: one match, the win rule, and the leaderboard of both sides.
+"""One match's numbers, the win rule, and ratings from how many fakes were caught.
 
-Pure functions on arrays and tables: no files, no networks. A change to a rule of the league is a change here.
+Pure functions on arrays: no files, no networks. A change to a rule of the league is a change here; the tables that
+are drawn from many matches are in standings.py.
 """
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-from scipy.special import ndtri
+import math
+from typing import NamedTuple
 
-from duel.scores import auc
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, ndtri
+
+from duel.scores import auc, calibration_error
 
 SIDES = ("generator", "detector")
 MATCH_COLUMNS = [
-    "generator", "detector", "n_real", "n_fake", "accuracy", "real_accuracy", "fake_accuracy", "auc",
-    "seen", "winner",
-]  # fmt: skip
-ENTRANT_COLUMNS = ["name", "side", "family", "objective_name", "objective", "feature_network"]
-LEADERBOARD_COLUMNS = [
-    "side", "rank", "name", "family", "played", "wins", "losses", "win_rate", "rating", "rating_low",
-    "rating_high", "mean_accuracy", "seen_accuracy", "unseen_accuracy", "objective_name", "objective",
-    "feature_network",
+    "generator", "detector", "n_real", "n_fake", "accuracy", "accuracy_low", "accuracy_high", "within_noise",
+    "real_accuracy", "fake_accuracy", "auc", "calibration_error", "seen", "family_seen", "winner",
 ]  # fmt: skip
 
 MEAN_RATING = 1500.0
 POINTS_PER_NAT = 400 / np.log(10)  # Elo's scale: 400 points are odds of ten to one
 PRIOR_SD = 350.0  # in points: what Glicko (Glickman 1999) gives a player of whom nothing is known
-ALPHA = (POINTS_PER_NAT / PRIOR_SD) ** 2  # choix's name for one over the prior's variance, in nats
+PRECISION = (POINTS_PER_NAT / PRIOR_SD) ** 2  # of the prior, in nats
+RESAMPLES = 400
+CHUNK = 2**22  # numbers in one array of resamples: 32 MiB
+Z = float(ndtri(0.975))  # 95 % of a normal distribution lie within so many deviations
+
+Floats = NDArray[np.floating]
+Counts = NDArray[np.integer] | NDArray[np.floating]
 
 
 def decide(accuracy: float) -> str:
@@ -38,7 +41,7 @@ def decide(accuracy: float) -> str:
     return "detector" if accuracy >= 0.5 else "generator"
 
 
-def match_row(real_probs: NDArray[np.floating], fake_probs: NDArray[np.floating]) -> dict[str, int | float | str]:
+def match_row(real_probs: Floats, fake_probs: Floats) -> dict[str, int | float | str | bool]:
     """Score one match from a detector's answers.
 
     real_probs, fake_probs: P(fake) for each real [n_real] and each fake [n_fake], in [0, 1].
@@ -46,27 +49,33 @@ def match_row(real_probs: NDArray[np.floating], fake_probs: NDArray[np.floating]
     its accuracy is exactly 0.5 whatever the constant. AUC is the Mann-Whitney statistic with ties at one half
     (Hanley and McNeil 1982): P(a fake is scored above a real).
 
-    Returns n_real, n_fake, accuracy (the mean of the two that follow), real_accuracy, fake_accuracy, auc,
-    winner. Raises ValueError for an empty array, a shape that is not one-dimensional, NaN, or a value outside
-    [0, 1].
+    Returns MATCH_COLUMNS without the names, seen and family_seen: accuracy is the mean of real_accuracy and
+    fake_accuracy, accuracy_low and accuracy_high hold its 95 % interval (see accuracy_interval), and within_noise
+    says that 0.5 lies in it: another sample of images could have turned the match. Raises ValueError for an
+    empty array, a shape that is not one-dimensional, NaN, or a value outside [0, 1].
     """
     reals, fakes = _checked("real_probs", real_probs), _checked("fake_probs", fake_probs)
     n_real, n_fake = len(reals), len(fakes)
     real_right, fake_right = int((reals < 0.5).sum()), int((fakes >= 0.5).sum())
     # In integers, because 1/49 + 48/49 in floats can fall below one and would turn a match at exactly 0.5.
     accuracy = (real_right * n_fake + fake_right * n_real) / (2 * n_real * n_fake)
+    low, high = accuracy_interval(real_right, n_real, fake_right, n_fake)
     return {
         "n_real": n_real,
         "n_fake": n_fake,
         "accuracy": accuracy,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "within_noise": low <= 0.5 <= high,
         "real_accuracy": real_right / n_real,
         "fake_accuracy": fake_right / n_fake,
         "auc": auc(reals, fakes),
+        "calibration_error": calibration_error(reals, fakes),
         "winner": decide(accuracy),
     }
 
 
-def _checked(name: str, probs: NDArray[np.floating]) -> NDArray[np.float64]:
+def _checked(name: str, probs: Floats) -> NDArray[np.float64]:
     values = np.asarray(probs, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"{name} must be a filled one-dimensional array, got shape {values.shape}")
@@ -75,113 +84,119 @@ def _checked(name: str, probs: NDArray[np.floating]) -> NDArray[np.float64]:
     return values
 
 
-def fit_ratings(n_entrants: int, results: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ratings of all entrants on one scale, with their standard errors, from who beat whom.
+def accuracy_interval(real_right: int, n_real: int, fake_right: int, n_fake: int) -> tuple[float, float]:
+    """95 % interval of the mean of two independent proportions, each from its own images.
 
-    results: [matches, 2] of entrant numbers, winner first. Returns (ratings, errors), each [n_entrants], in
-    points.
-
-    The model is Bradley and Terry's (1952), P(i beats j) = sigmoid(s_i - s_j), with strengths in Elo points
-    around 1500 and a Gaussian prior of 350 points, without which an unbeaten entrant's rating would be
-    infinite. Rating and error are mean and deviation of the posterior, by expectation propagation (Minka
-    2001; Chu and Ghahramani 2005).
-
-    Why so, with few matches: a bootstrap over matches would be dishonest, as every resample of an unbeaten
-    entrant is unbeaten too and its interval shrinks to nothing where least is known. A Laplace approximation
-    at the peak was tried: its errors are 8 to 10 % too small (2x2 to 16x16 entrants), those of expectation
-    propagation 0 to 3 %.
+    Each proportion's Wilson interval (1927), and the distances of their ends joined as Newcombe (1998) does for
+    a difference and Zou and Donner (2008) for any sum: it stays in [0, 1] and has a width at 0 and 1, where the
+    usual one has none.
     """
-    import choix  # brings scipy.stats with it: a second that tasks which only score can spare
-
-    if n_entrants == 0:
-        return np.empty(0), np.empty(0)
-    # choix visits the matches in an order that it draws from numpy's global generator.
-    outer_state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(0)  # noqa: NPY002
-    try:
-        strengths, covariance = choix.ep_pairwise(n_entrants, [(int(w), int(lost)) for w, lost in results], ALPHA)
-    finally:
-        np.random.set_state(outer_state)  # noqa: NPY002
-    return MEAN_RATING + POINTS_PER_NAT * strengths, POINTS_PER_NAT * np.sqrt(np.diag(covariance))
+    parts = [(right / n, *_wilson(right / n, n)) for right, n in ((real_right, n_real), (fake_right, n_fake))]
+    middle = sum(share for share, _, _ in parts) / 2
+    below = math.hypot(*(share - low for share, low, _ in parts)) / 2
+    above = math.hypot(*(high - share for share, _, high in parts)) / 2
+    return max(0.0, middle - below), min(1.0, middle + above)
 
 
-def leaderboard(matches: pd.DataFrame, entrants: pd.DataFrame) -> pd.DataFrame:
-    """Both sides' tables from the matches played so far.
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return centre - half, centre + half
 
-    matches: MATCH_COLUMNS, one row a pair that has met (may be empty). entrants: ENTRANT_COLUMNS, one row
-    each. Returns LEADERBOARD_COLUMNS, generators first, each side by rank. A side is ranked by win rate, then
-    rating, then mean accuracy (high is good for a detector, low for a generator), then objective (AUC high,
-    KID low), then name; the order of the input rows plays no part. rating_low and rating_high hold a 95 %
-    interval (see fit_ratings). Accuracies are means over matches; an entrant without matches has empty ones
-    and the rating of the prior. Raises ValueError for a missing column, an unknown entrant, side or winner, a
-    name twice or a pair twice.
+
+class Ratings(NamedTuple):
+    """Ratings and their 95 % intervals in points, each [generators + detectors], generators first."""
+
+    rating: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def fit_ratings(caught: NDArray[np.integer], shown: NDArray[np.integer], anchors: NDArray[np.bool_]) -> Ratings:
+    """Ratings of both sides on one scale, from how many fakes of each generator each detector caught.
+
+    caught, shown: [generators, detectors], fakes that were told as such, of how many; a pair that has not met
+    has 0 of 0. anchors [generators + detectors]: the entrants whose mean rating is 1500, so that leagues in
+    which more and more entrants play stay on one scale.
+
+    The model is Bradley and Terry's (1952) with every fake as one game, which Rasch (1960) has for people and
+    questions: P(caught) = sigmoid(detector's strength - generator's strength), strengths in Elo points with a
+    Gaussian prior of 350 points, without which an entrant that never lost a fake would have no finite rating.
+    The rating is the posterior's peak, by Newton's method.
+
+    The interval is a bootstrap over images: every pair's count moves by the error of a binomial draw at the
+    fitted probability, the prior's mean by a draw from the prior, and the fit is repeated (the randomised
+    maximum a posteriori of Oliver, He and Reynolds 1996). With a plain resampling of the counts, one who caught
+    every fake would do so in every resample too, and the interval would have no width where least is known.
+
+    What it covers: which images were drawn, given these opponents, as if every answer were independent of all
+    others. What it does not: one generator's same fakes are shown to all detectors, and what fools one often
+    fools another; other opponents; another training run of the same entrant; and that one number a side
+    can't say who is strong against whom. A rating is made of fakes alone: a detector that calls everything a
+    fake has the highest of all, which only its accuracy on reals gives away.
     """
-    _check_tables(matches, entrants)
-    board = entrants[ENTRANT_COLUMNS].sort_values("name", ignore_index=True)
-    board = board.astype({"name": "str"}).join(_scores(matches), on="name")
-    board = board.fillna({"played": 0, "wins": 0}).astype({"played": int, "wins": int})
-    board["losses"] = board["played"] - board["wins"]
-    board["win_rate"] = board["wins"] / board["played"].where(board["played"] > 0)
-    board = _with_ratings(board, matches)
-    sides = [_ranked(board[board["side"] == side], side) for side in SIDES]
-    return pd.concat(sides, ignore_index=True)[LEADERBOARD_COLUMNS]
+    generators = len(shown)
+    nothing_known = np.zeros((1, sum(shown.shape)))
+    peak = _peaks(caught[None], shown, nothing_known, nothing_known)
+    anchors = anchors if anchors.any() else np.ones_like(anchors)
+    chances = expit(peak[0, None, generators:] - peak[0, :generators, None])
+    ends = np.percentile(_in_points(_resampled(caught, shown, chances, peak), anchors), [2.5, 97.5], axis=0)
+    rating = _in_points(peak, anchors)[0]
+    return Ratings(rating, np.minimum(ends[0], rating), np.maximum(ends[1], rating))
 
 
-def _scores(matches: pd.DataFrame) -> pd.DataFrame:
-    """Played, wins and mean accuracies by entrant name."""
-    halves = [matches.assign(name=matches[side], won=matches["winner"] == side) for side in SIDES]
-    # Sorted, because a mean of floats depends on their order in its last digits.
-    both = pd.concat(halves).sort_values(["name", "generator", "detector"])
-    seen = both["seen"].astype(bool)
-    both = both.assign(seen_accuracy=both["accuracy"].where(seen), unseen_accuracy=both["accuracy"].where(~seen))
-    return both.groupby("name").agg(
-        played=("won", "size"),
-        wins=("won", "sum"),
-        mean_accuracy=("accuracy", "mean"),
-        seen_accuracy=("seen_accuracy", "mean"),
-        unseen_accuracy=("unseen_accuracy", "mean"),
-    )
+def _in_points(strengths: NDArray[np.float64], anchors: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Strengths [..., entrants] in nats -> points around the anchors' 1500."""
+    if not strengths.size:
+        return strengths
+    return MEAN_RATING + POINTS_PER_NAT * (strengths - strengths[..., anchors].mean(axis=-1, keepdims=True))
 
 
-def _with_ratings(board: pd.DataFrame, matches: pd.DataFrame) -> pd.DataFrame:
-    number = {name: i for i, name in enumerate(board["name"])}
-    ordered = matches.sort_values(["generator", "detector"])
-    generator_won = (ordered["winner"] == "generator").to_numpy(dtype=bool)[:, None]
-    pairs = np.stack([ordered[side].map(number).to_numpy(dtype=np.int64) for side in SIDES], axis=1)
-    ratings, errors = fit_ratings(len(board), np.where(generator_won, pairs, pairs[:, ::-1]))
-    half = ndtri(0.975) * errors
-    # Whole points, so that equal records tie in spite of the fit's last digits and the next criterion
-    # decides.
-    return board.assign(
-        rating=ratings.round(), rating_low=(ratings - half).round(), rating_high=(ratings + half).round()
-    )
+def _resampled(caught: NDArray[np.integer], shown: NDArray[np.integer], chances: NDArray[np.float64],
+               peak: NDArray[np.float64]) -> NDArray[np.float64]:  # fmt: skip
+    """Strengths [RESAMPLES, entrants] as other images might have given them."""
+    rng = np.random.default_rng(0)
+    at_once = max(1, CHUNK // max(1, shown.size))
+    parts = []
+    for start in range(0, RESAMPLES, at_once):
+        count = min(at_once, RESAMPLES - start)
+        errors = rng.binomial(shown, chances, (count, *shown.shape)) - shown * chances
+        priors = rng.normal(0, PRECISION**-0.5, (count, peak.shape[1]))
+        parts.append(_peaks(caught + errors, shown, priors, peak))
+    return np.concatenate(parts)
 
 
-def _ranked(board: pd.DataFrame, side: str) -> pd.DataFrame:
-    detector = side == "detector"
-    ranked = board.sort_values(
-        ["win_rate", "rating", "mean_accuracy", "objective", "name"],
-        ascending=[False, False, not detector, not detector, True],
-        na_position="last",
-    )
-    return ranked.assign(rank=np.arange(1, len(ranked) + 1))
+def _peaks(caught: Counts, shown: Counts, priors: Floats, start: Floats) -> NDArray[np.float64]:
+    """The posterior's peaks [n, entrants] in nats, for n leagues at once.
+
+    caught [n, generators, detectors], shown [generators, detectors], priors [n, entrants] (the prior's means), start
+    [1, entrants]. Newton's method with the step of Sun and Tran-Dinh (2019), which never overshoots where, as for
+    the logistic function, |f'''| <= f''.
+    """
+    strengths = start + np.zeros_like(priors)
+    generators = len(shown)
+    for _ in range(200):  # far more than ever needed: the posterior is strictly concave
+        g, d = strengths[:, :generators], strengths[:, generators:]
+        chances = expit(d[:, None, :] - g[:, :, None])
+        excess = caught - shown * chances
+        pull = PRECISION * (priors - strengths)
+        slopes = pull + np.concatenate([-excess.sum(2), excess.sum(1)], axis=1)
+        step = _newton_step(shown * chances * (1 - chances), slopes)
+        largest = np.ptp(step, axis=1, keepdims=True) if step.size else np.zeros(1)
+        strengths = strengths + step * np.where(largest > 0, np.log1p(largest) / np.maximum(largest, 1e-300), 1)
+        if not step.size or np.abs(step).max() < 1e-6:
+            break
+    return strengths
 
 
-def _check_tables(matches: pd.DataFrame, entrants: pd.DataFrame) -> None:
-    for what, table, columns in (
-        ("matches", matches, MATCH_COLUMNS),
-        ("entrants", entrants, ENTRANT_COLUMNS),
-    ):
-        if missing := [c for c in columns if c not in table]:
-            raise ValueError(f"{what} lacks the columns {missing}")
-    if entrants["name"].duplicated().any():
-        raise ValueError(f"entrants names someone twice: {sorted(entrants['name'][entrants['name'].duplicated()])}")
-    if unknown := set(entrants["side"]) - set(SIDES):
-        raise ValueError(f"side must be one of {SIDES}, got {sorted(unknown)}")
-    if unknown := set(matches["winner"]) - set(SIDES):
-        raise ValueError(f"winner must be one of {SIDES}, got {sorted(unknown)}")
-    for side in SIDES:
-        if unknown := set(matches[side]) - set(entrants["name"][entrants["side"] == side]):
-            raise ValueError(f"matches name {side}s that are no entrants: {sorted(unknown)}")
-    if matches.duplicated(["generator", "detector"]).any():
-        raise ValueError("matches holds a pair twice; each pair meets once")
+def _newton_step(weights: NDArray[np.float64], slopes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The negative Hessian's inverse times the slopes. The Hessian joins only entrants of different sides, so
+    the generators are eliminated first (Schur complement)."""
+    generators, detectors = weights.shape[1:]
+    of_generators = weights.sum(2)[..., None] + PRECISION
+    scaled = weights / of_generators
+    left = np.eye(detectors) * (weights.sum(1) + PRECISION)[:, None, :] - weights.swapaxes(1, 2) @ scaled
+    right = slopes[:, generators:, None] + scaled.swapaxes(1, 2) @ slopes[:, :generators, None]
+    d = np.linalg.solve(left, right)
+    g = (slopes[:, :generators, None] + weights @ d) / of_generators
+    return np.concatenate([g, d], axis=1)[..., 0]

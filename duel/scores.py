@@ -17,3 +17,20 @@ def auc(real_probs: NDArray[np.floating], fake_probs: NDArray[np.floating]) -> f
     n_fake, n_real = len(fake_probs), len(real_probs)
     above = ranks[:n_fake].sum() - n_fake * (n_fake + 1) / 2
     return float(above / (n_fake * n_real))
+
+
+def calibration_error(real_probs: NDArray[np.floating], fake_probs: NDArray[np.floating], bins: int = 15) -> float:
+    """Expected calibration error: by how much the stated confidence differs from the share of right answers.
+
+    real_probs [n_real], fake_probs [n_fake]: P(fake), at least one each. The confidence of an answer is P(fake) or
+    one minus that, whichever is larger; answers are put into `bins` of equal width, and the gaps between mean
+    confidence and accuracy are averaged by the weight of each bin (Guo 2017). Both classes weigh the same,
+    whatever their sizes.
+    """
+    probs = np.concatenate([real_probs, fake_probs]).astype(np.float64)
+    says_fake = probs >= 0.5
+    right = says_fake == (np.arange(len(probs)) >= len(real_probs))
+    weights = np.repeat([0.5 / len(real_probs), 0.5 / len(fake_probs)], [len(real_probs), len(fake_probs)])
+    surplus = weights * (np.where(says_fake, probs, 1 - probs) - right)
+    bin_of = np.minimum((np.where(says_fake, probs, 1 - probs) * bins).astype(int), bins - 1)
+    return float(np.abs(np.bincount(bin_of, surplus)).sum())

@@ -16,13 +16,13 @@ from duel.errors import DuelError, UsageError
 from duel.faces import load_faces, split_faces
 from duel.matches import fakes_of, play
 from duel.progress import Progress
-from duel.ratings import leaderboard
 from duel.report.images import sheet
 from duel.report.page import write_report
 from duel.rundir import RunFolder, check_same_faces, now
 from duel.scores import FEATURE_NETWORK
 from duel.seeds import derive
 from duel.spent import spent
+from duel.standings import leaderboard
 from duel.store import Store
 from duel.sweep.run import run_sweep, trial_row
 from duel.sweep.trial import Job

@@ -11,7 +11,7 @@ LAYERS = [
     {"errors", "seeds", "families", "scores", "spent"},
     {"config", "store", "progress", "device", "weather"},
     {"faces", "losses", "models"},
-    {"metrics", "guard", "checkpoint", "ratings", "report"},
+    {"metrics", "guard", "checkpoint", "ratings", "standings", "report"},
     {"train"},
     {"plan"},
     {"sweep"},

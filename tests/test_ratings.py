@@ -1,7 +1,8 @@
-"""Rules and ratings against planted cases and independent references."""
+"""One match and the ratings, against planted cases and independent references."""
+
+import time
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
@@ -11,27 +12,6 @@ from duel import ratings
 def answers(seed, n=400, shift=1.0):
     rng = np.random.default_rng(seed)
     return 1 / (1 + np.exp(-rng.normal(-shift, 1, n))), 1 / (1 + np.exp(-rng.normal(shift, 1, n)))
-
-
-def league(strength_g, strength_d, seed=0):
-    """A round robin whose winners are drawn by the Bradley-Terry model, strengths in points."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for i, g in enumerate(strength_g):
-        for j, d in enumerate(strength_d):
-            won = rng.random() < 1 / (1 + 10 ** ((g - d) / 400))
-            accuracy = 0.5 + (0.4 if won else -0.4) * rng.random()
-            winner, seen = "detector" if won else "generator", (i + j) % 3 == 0
-            rows.append([f"g{i:02}", f"d{j:02}", 10, 10, *[accuracy] * 4, seen, winner])
-    names = [f"g{i:02}" for i in range(len(strength_g))] + [f"d{j:02}" for j in range(len(strength_d))]
-    return pd.DataFrame(rows, columns=ratings.MATCH_COLUMNS), entrants(names)
-
-
-def entrants(names):
-    side = ["generator" if n.startswith("g") else "detector" for n in names]
-    objective = ["kid" if s == "generator" else "auc" for s in side]
-    columns = {"name": names, "side": side, "family": "any", "objective_name": objective}
-    return pd.DataFrame({**columns, "objective": 0.5, "feature_network": "none"})
 
 
 # -- one match
@@ -116,162 +96,152 @@ def test_bad_answers_are_refused_by_name(bad):
         ratings.match_row(good, np.array(bad))
 
 
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [
+        # Newcombe (1998), Stat Med 17:873, method 10, gives the difference of two proportions; turned, as
+        # (p + 1 - q) / 2, it is the mean. His table II: 56/70 - 48/80 and 10/10 - 0/20.
+        ((56, 70, 80 - 48, 80), (1 + 0.0524) / 2, (1 + 0.3339) / 2),
+        ((10, 10, 20 - 0, 20), (1 + 0.6791) / 2, 1.0),
+    ],
+)
+def test_the_accuracys_interval_agrees_with_newcombes_published_ones(counts, low, high):
+    np.testing.assert_allclose(ratings.accuracy_interval(*counts), (low, high), atol=5e-5)
+
+
+@pytest.mark.parametrize(("real", "fake"), [(0.5, 0.5), (0.98, 0.9), (0.999, 0.02), (0.7, 0.2)])
+@pytest.mark.parametrize(("n_real", "n_fake"), [(60, 60), (400, 50)])
+def test_the_accuracys_interval_holds_the_truth_at_its_nominal_rate(real, fake, n_real, n_fake):
+    rng = np.random.default_rng(9)
+    draws = zip(rng.binomial(n_real, real, 3000), rng.binomial(n_fake, fake, 3000), strict=True)
+    ends = np.array([ratings.accuracy_interval(r, n_real, f, n_fake) for r, f in draws])
+    share = ((ends[:, 0] <= (real + fake) / 2) & ((real + fake) / 2 <= ends[:, 1])).mean()
+    assert 0.93 < share < (0.975 if 0.5 <= real <= 0.7 else 1)  # few images near an end: on the safe side
+
+
+def test_the_interval_has_a_width_at_its_ends_and_stays_in_range():
+    assert ratings.match_row(np.zeros(15), np.ones(15))["accuracy_low"] == pytest.approx(0.856, abs=0.001)
+    for right in (0, 15):
+        low, high = ratings.accuracy_interval(right, 15, right, 15)
+        assert 0 <= low <= right / 15 <= high <= 1
+        assert high - low > 0.1
+
+
+def test_a_match_is_within_noise_when_other_images_could_have_turned_it():
+    half = np.tile([0.2, 0.8], 500)
+    assert ratings.match_row(half, half)["within_noise"] is True
+    assert ratings.match_row(np.zeros(20), np.full(20, 0.2))["within_noise"] is True  # a constant answer
+    reals, fakes = answers(0, shift=0.2)
+    row = ratings.match_row(reals, fakes)
+    assert row["within_noise"] is False
+    assert 0.5 < row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
+
+
 # -- ratings
 
 
-def test_ratings_and_errors_agree_with_the_posterior_by_plain_monte_carlo():
-    """Draws from the prior, weighted by the likelihood: slow and simple, and shares nothing with the fit."""
-    rng = np.random.default_rng(5)
-    results = np.array([(0, 2), (0, 3), (1, 2), (3, 1), (0, 2), (4, 2), (1, 4)])
-    draws = rng.normal(1500, 350, (400_000, 5))
-    gaps = draws[:, results[:, 0]] - draws[:, results[:, 1]]
-    weights = np.prod(1 / (1 + 10 ** (-gaps / 400)), axis=1)
-    mean = weights @ draws / weights.sum()
-    deviation = np.sqrt(weights @ (draws - mean) ** 2 / weights.sum())
-    values, errors = ratings.fit_ratings(5, results)
-    np.testing.assert_allclose(values, mean, atol=6)  # of 350; the draws' own noise is about 1
-    np.testing.assert_allclose(errors, deviation, rtol=0.02)
+def planted(seed, generators=4, detectors=4, images=400, spread=350.0):
+    """Strengths in points around 1500 and the counts that they lead to."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(0, spread, generators + detectors)
+    truth += 1500 - truth.mean()
+    chances = 1 / (1 + 10 ** ((truth[:generators, None] - truth[generators:]) / 400))
+    shown = np.full(chances.shape, images)
+    return truth, rng.binomial(shown, chances), shown
 
 
-def test_ratings_order_entrants_as_the_likelihoods_peak_does():
-    rng = np.random.default_rng(6)
-    strengths = np.linspace(0, 2500, 6)
-    pairs = rng.permuted(np.tile(np.arange(6), (300, 1)), axis=1)[:, :2]
-    won = rng.random(300) < 1 / (1 + 10 ** ((strengths[pairs[:, 1]] - strengths[pairs[:, 0]]) / 400))
-    results = np.where(won[:, None], pairs, pairs[:, ::-1])
+def fitted(caught, shown, anchors=None):
+    everyone = np.ones(sum(shown.shape), dtype=bool)
+    return ratings.fit_ratings(caught, shown, everyone if anchors is None else anchors)
+
+
+@pytest.mark.parametrize(("images", "met"), [(20, 1.0), (3000, 1.0), (300, 0.4)])
+def test_ratings_are_the_peak_that_a_general_optimiser_finds(images, met):
+    _, caught, shown = planted(1, 5, 6, images)
+    shown = shown * (np.random.default_rng(2).random(shown.shape) < met)
+    caught = np.minimum(caught, shown)
 
     def loss(points):
-        gaps = points[results[:, 0]] - points[results[:, 1]]
-        return np.log1p(10 ** (-gaps / 400)).sum() + ((points - 1500) ** 2).sum() / (2 * 350**2)
+        gaps = (points[5:] - points[:5, None]) / 400 * np.log(10)
+        likelihood = caught * np.logaddexp(0, -gaps) + (shown - caught) * np.logaddexp(0, gaps)
+        return likelihood.sum() + ((points - 1500) ** 2).sum() / (2 * 350**2)
 
-    peak = minimize(loss, np.full(6, 1500.0), method="L-BFGS-B", options={"maxfun": 10**5}).x
-    values, errors = ratings.fit_ratings(6, results)
-    assert np.argsort(values).tolist() == np.argsort(peak).tolist() == list(range(6))
-    assert (np.abs(values - peak) < 0.5 * errors).all()
-
-
-def test_the_fit_leaves_numpys_global_generator_alone():
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
-    first = ratings.fit_ratings(2, np.array([[0, 1]]))
-    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
-    np.testing.assert_array_equal(first, ratings.fit_ratings(2, np.array([[0, 1]])))
+    peak = minimize(loss, np.full(11, 1500.0), method="BFGS", options={"gtol": 1e-7}).x
+    np.testing.assert_allclose(fitted(caught, shown).rating, peak - peak.mean() + 1500, atol=0.02)
 
 
-def test_without_matches_the_rating_is_the_prior():
-    values, errors = ratings.fit_ratings(3, np.empty((0, 2), dtype=int))
-    np.testing.assert_allclose(values, 1500)
-    np.testing.assert_allclose(errors, 350)
-
-
-def test_intervals_hold_planted_strengths_at_their_nominal_rate():
-    rng = np.random.default_rng(8)
-    n, inside = 4, []
-    pairs = np.array([(g, n + d) for g in range(n) for d in range(n)])
-    for _ in range(150):
-        truth = rng.normal(1500, 350, 2 * n)
-        odds = 10 ** ((truth[pairs[:, 1]] - truth[pairs[:, 0]]) / 400)
-        won = rng.random(len(pairs)) < 1 / (1 + odds)
-        values, errors = ratings.fit_ratings(2 * n, np.where(won[:, None], pairs, pairs[:, ::-1]))
-        inside.append(np.abs(values - truth) < 1.96 * errors)
+@pytest.mark.parametrize(("images", "spread"), [(6, 350), (60, 350), (2000, 350), (2000, 100)])
+def test_intervals_hold_planted_strengths_at_their_nominal_rate(images, spread):
+    inside = []
+    for seed in range(200):
+        truth, caught, shown = planted(seed, images=images, spread=spread)
+        found = fitted(caught, shown)
+        inside.append((found.low <= truth) & (truth <= found.high))
     assert 0.92 < np.mean(inside) < 0.98
 
 
-def test_planted_order_is_recovered():
-    g, d = np.linspace(1100, 1900, 30), np.linspace(1900, 1100, 30)
-    board = ratings.leaderboard(*league(g, d)).set_index("name")
-    for side, truth in (("g", g), ("d", d)):
-        fitted = board["rating"][[f"{side}{i:02}" for i in range(30)]]
-        assert np.corrcoef(fitted, truth)[0, 1] > 0.9
+def test_more_images_make_narrower_intervals():
+    widths = [np.mean(np.subtract(*fitted(*planted(3, images=n)[1:])[:0:-1])) for n in (100, 400, 1600)]
+    assert widths[0] / widths[1] == pytest.approx(2, rel=0.15)
+    assert widths[1] / widths[2] == pytest.approx(2, rel=0.15)
 
 
-def test_unbeaten_and_winless_entrants_stay_finite():
-    board = ratings.leaderboard(*league([0, 0], [9000, 9000, 9000]))
-    numbers = board[["rating", "rating_low", "rating_high"]].to_numpy()
-    assert np.isfinite(numbers).all()
-    assert (np.abs(numbers - 1500) < 1500).all()
-    assert board["win_rate"].tolist() == [0, 0, 1, 1, 1]
+def test_who_never_loses_a_fake_stays_finite_and_has_a_wide_interval():
+    _, caught, shown = planted(4, images=15_000, spread=100)
+    caught[:, 0] = shown[:, 0]
+    caught[3, 1:] = 0
+    found = fitted(caught, shown)
+    assert np.isfinite(np.stack(found)).all()
+    assert (np.abs(np.stack(found) - 1500) < 4000).all()
+    width = found.high - found.low
+    unbeaten = [3, 4]  # the fourth generator, the first detector
+    assert (width[unbeaten] > 200).all()
+    assert width[unbeaten].min() > 2 * np.delete(width, unbeaten).max()
+    assert found.rating.argmax() in unbeaten
 
 
-# -- leaderboard
+def test_who_has_met_nobody_has_the_priors_rating_and_width():
+    _, caught, shown = planted(5, 3, 40)
+    shown[:, 7:] = caught[:, 7:] = 0
+    found = fitted(caught, shown)
+    np.testing.assert_allclose(found.rating[10:], 1500, atol=1e-3)
+    np.testing.assert_allclose((found.high - found.low)[10:], 2 * 1.96 * 350, rtol=0.2)
 
 
-def test_the_leaderboard_follows_from_the_matches_with_pandas_alone():
-    rng = np.random.default_rng(2)
-    matches, people = league(rng.normal(1500, 300, 5), rng.normal(1500, 300, 4))
-    board = ratings.leaderboard(matches, people)
-    assert board.columns.tolist() == ratings.LEADERBOARD_COLUMNS
-    assert len(board) == 9
-    for row in board.to_dict("records"):
-        mine = matches[matches[row["side"]] == row["name"]]
-        assert row["played"] == len(mine) == row["wins"] + row["losses"]
-        assert row["wins"] == (mine["winner"] == row["side"]).sum()
-        assert row["win_rate"] == pytest.approx(row["wins"] / len(mine))
-        assert row["mean_accuracy"] == pytest.approx(mine["accuracy"].mean())
-        assert row["seen_accuracy"] == pytest.approx(mine.query("seen")["accuracy"].mean(), nan_ok=True)
-        assert row["unseen_accuracy"] == pytest.approx(mine.query("not seen")["accuracy"].mean(), nan_ok=True)
-        assert row["rating_low"] < row["rating"] < row["rating_high"]
-    for _, side in board.groupby("side"):
-        assert side["rank"].tolist() == list(range(1, len(side) + 1))
-        assert side["win_rate"].is_monotonic_decreasing
+def test_the_scale_is_held_by_the_anchors():
+    truth, caught, shown = planted(6, 8, 8, 5000)
+    first = np.arange(16) % 8 < 4
+    shown[:4, 4:] = caught[:4, 4:] = 0  # not all have met
+    found = fitted(caught, shown, first)
+    assert found.rating[first].mean() == pytest.approx(1500)
+    alone = fitted(caught[:4, :4], shown[:4, :4])
+    np.testing.assert_allclose(found.rating[first], alone.rating, atol=25)  # of intervals as wide
+    np.testing.assert_allclose(found.rating, truth - truth[first].mean() + 1500, atol=40)
 
 
-def test_the_order_of_rows_does_not_matter():
-    matches, people = league([1500, 1600, 1400], [1500, 1700, 1300])
-    board = ratings.leaderboard(matches, people)
-    shuffled = ratings.leaderboard(matches.sample(frac=1, random_state=1), people.sample(frac=1, random_state=2))
-    pd.testing.assert_frame_equal(board, shuffled, check_exact=True)
+def test_the_order_of_entrants_does_not_matter():
+    _, caught, shown = planted(7, 5, 3)
+    order_g, order_d = np.array([3, 1, 4, 0, 2]), np.array([2, 0, 1])
+    turned = fitted(caught[order_g][:, order_d], shown)
+    np.testing.assert_allclose(turned.rating, fitted(caught, shown).rating[np.r_[order_g, 5 + order_d]], atol=1e-3)
 
 
-def tie(**columns):
-    """Two generators and two detectors with equal records; what else differs is given by column."""
-    matches, people = league([1500, 1500], [1500, 1500])
-    matches = matches.assign(winner="detector", accuracy=0.75)
-    for name, values in columns.items():
-        table = matches if name == "accuracy" else people
-        table[name] = values
-    board = ratings.leaderboard(matches, people)
-    return [board["name"][board["side"] == side].tolist() for side in ratings.SIDES]
+def test_the_same_counts_give_the_same_ratings_and_numpys_generator_is_left_alone():
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    first, again = (np.stack(fitted(*planted(8)[1:])) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
-def test_ties_fall_to_accuracy_then_objective_then_name():
-    assert tie() == [["g00", "g01"], ["d00", "d01"]]
-    assert tie(accuracy=[0.8, 0.9, 0.6, 0.7]) == [["g01", "g00"], ["d01", "d00"]]
-    assert tie(objective=[0.9, 0.2, 0.7, 0.8]) == [["g01", "g00"], ["d01", "d00"]]
+def test_a_hundred_against_a_hundred_takes_seconds():
+    truth, caught, shown = planted(10, 100, 100, 15_000)
+    begin = time.process_time()
+    found = fitted(caught, shown)
+    assert time.process_time() - begin < 20  # 1.6 s on one quiet core
+    assert np.abs(found.rating - truth).max() < 5
 
 
-def test_a_bye_counts_as_nothing_played():
-    matches, people = league([1500], [1500])
-    board = ratings.leaderboard(matches, pd.concat([people, entrants(["d09"])])).set_index("name")
-    assert board.loc["d09", ["played", "wins", "losses", "rating"]].tolist() == [0, 0, 0, 1500]
-    assert board.loc["d09", ["win_rate", "mean_accuracy", "seen_accuracy"]].isna().all()
-    assert board.loc["d09", "rank"] == 2
-
-
-def test_an_empty_league_has_a_table_too():
-    board = ratings.leaderboard(pd.DataFrame(columns=ratings.MATCH_COLUMNS), entrants(["g00", "d00"]))
-    assert board["played"].tolist() == [0, 0]
-    assert ratings.leaderboard(pd.DataFrame(columns=ratings.MATCH_COLUMNS), entrants([])).empty
-
-
-def test_a_table_survives_its_csv(tmp_path):
-    matches, people = league([1500, 1600], [1500, 1700])
-    matches.to_csv(tmp_path / "matches.csv", index=False)
-    again = ratings.leaderboard(pd.read_csv(tmp_path / "matches.csv"), people)
-    pd.testing.assert_frame_equal(again, ratings.leaderboard(matches, people), check_exact=True)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda m, e: (m.drop(columns="seen"), e), "lacks the columns"),
-        (lambda m, e: (m, e.drop(columns="family")), "lacks the columns"),
-        (lambda m, e: (m, pd.concat([e, e])), "twice"),
-        (lambda m, e: (pd.concat([m, m]), e), "pair twice"),
-        (lambda m, e: (m.assign(winner="nobody"), e), "winner"),
-        (lambda m, e: (m, e.assign(side="both")), "side"),
-        (lambda m, e: (m.assign(detector="d77"), e), "no entrants"),
-    ],
-)
-def test_tables_that_do_not_fit_are_refused(spoil, message):
-    with pytest.raises(ValueError, match=message):
-        ratings.leaderboard(*spoil(*league([1500], [1500])))
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (2, 0)])
+def test_a_side_without_entrants_is_no_fault(shape):
+    found = fitted(*np.zeros((2, *shape), dtype=int))
+    np.testing.assert_allclose(found.rating, 1500)

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from duel.errors import DuelError
-from duel.ratings import ENTRANT_COLUMNS, LEADERBOARD_COLUMNS, MATCH_COLUMNS, leaderboard
+from duel.ratings import MATCH_COLUMNS
+from duel.standings import ENTRANT_COLUMNS, LEADERBOARD_COLUMNS, leaderboard
 
 TRIAL_COLUMNS = [
     "trial", "side", "family", "status", "reason", "objective_name", "objective", "images", "seconds",
