@@ -184,7 +184,7 @@ def _peaks(caught: Counts, shown: Counts, priors: Floats, start: Floats) -> NDAr
         step = _newton_step(shown * chances * (1 - chances), slopes)
         largest = np.ptp(step, axis=1, keepdims=True) if step.size else np.zeros(1)
         strengths = strengths + step * np.where(largest > 0, np.log1p(largest) / np.maximum(largest, 1e-300), 1)
-        if not step.size or np.abs(step).max() < 1e-6:
+        if not step.size or np.abs(step).max() < 1e-4:  # the next one would be as its square
             break
     return strengths
 

@@ -6,6 +6,7 @@ First a named tuple of what is to be shown, then the drawing.
 import io
 import re
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from typing import Any, NamedTuple
 
@@ -62,24 +63,30 @@ def charts(run: RunFiles, side: str) -> list[Chart]:
     curves = _curve_table(points, {name: run.histories.get(name, []) for name in run.names(side)})
     made = []
     if len(points.trials):
-        made.append(_draw(_scatter, points, f"{side}-trials"))
+        made.append(draw(partial(_scatter, points=points), points.label, f"{side}-trials"))
     if len(curves):
-        made.append(_draw(_curves, points._replace(trials=curves), f"{side}-curves"))
+        points = points._replace(trials=curves)
+        made.append(draw(partial(_curves, points=points), points.label, f"{side}-curves"))
     return made
 
 
 def _points(run: RunFiles, side: str) -> Points:
-    trials = run.trials[run.trials["side"] == side].copy()
-    numbers = trials["trial"].str.extract(r"^[a-z]+(\d+)")[0]
-    trials["number"] = pd.to_numeric(numbers, errors="coerce").fillna(
-        pd.Series(range(1, len(trials) + 1), trials.index)
-    )
+    trials = _numbered(run.trials[run.trials["side"] == side])
     if side == "detector":
         return Points("AUC", "AUC on validation images (higher is better)", trials, False, [])
     known = run.info.get("yardsticks") or {}
     named = [("noise", "kid_noise"), ("untrained", "kid_untrained"), ("reals", "kid_reals")]
     yardsticks = [(word, known[key]) for word, key in named if isinstance(known.get(key), int | float)]
     return Points("KID", "KID on validation reals (lower is better)", trials, True, yardsticks)
+
+
+def _numbered(trials: pd.DataFrame) -> pd.DataFrame:
+    """trials with their number, from their name where it has one; each season's follow those of the one before."""
+    numbers = trials["trial"].str.extract(r"^(?:s\d+)?[a-z]+(\d+)")[0]
+    order = pd.Series(range(1, len(trials) + 1), trials.index)
+    trials = trials.assign(number=pd.to_numeric(numbers, errors="coerce").fillna(order))
+    last = trials.groupby("season")["number"].max()
+    return trials.assign(number=trials["number"] + trials["season"].map(last.cumsum() - last))
 
 
 def _curve_table(points: Points, histories: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
@@ -203,12 +210,13 @@ def _yardsticks(axes: Axes, points: Points) -> None:
         )  # fmt: skip
 
 
-def _draw(draw: Callable[[Axes, Points], str], points: Points, salt: str) -> Chart:
+def draw(paint: Callable[[Axes], str], title: str, salt: str) -> Chart:
+    """A chart from what paints its axes and returns its caption; salt tells one drawing's ids from another's."""
     style: Any = STYLE | {"svg.hashsalt": salt}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
-        caption = draw(axes, points)
+        caption = paint(axes)
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(
             handles,
@@ -221,7 +229,7 @@ def _draw(draw: Callable[[Axes, Points], str], points: Points, salt: str) -> Cha
         )
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Chart(_adapted(buffer.getvalue(), caption), points.label, caption)
+    return Chart(_adapted(buffer.getvalue(), caption), title, caption)
 
 
 def _adapted(svg: str, caption: str) -> str:

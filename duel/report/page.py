@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from duel.report import story, tables
-from duel.report.charts import charts
+from duel.report import boards, generalisation, story, tables
+from duel.report.charts import Chart, charts
+from duel.report.race import Race, race_of
 from duel.report.run_files import RunFiles, read_run
 from duel.report.times import times
 from duel.store import write_atomically
@@ -21,6 +22,11 @@ LINKED = {
     "leaderboard.csv": "both leaderboards",
     "matches.csv": "every match",
     "trials.csv": "every trial with its settings",
+    "twins.csv": "every control's training",
+    "twin_matches.csv": "every match of a control",
+    "guard.csv": "what the generators' guard measured",
+    "leave_one_out.csv": "detectors on families that they never saw",
+    "scouting.csv": "what the generators were told of detectors",
     "run.json": "settings, versions, hardware, times",
 }
 PICTURE_TYPES = {".png": "image/png", ".gif": "image/gif"}
@@ -31,6 +37,7 @@ class Album(NamedTuple):
 
     name: str
     line: str
+    badges: tuple[str, ...]
     sheet: str
     animation: str
 
@@ -72,13 +79,16 @@ def _content(run: RunFiles) -> dict[str, Any]:
         "headline": story.headline(run),
         "findings": story.findings(run),
         "facts": story.facts(run),
-        "boards": {side: tables.board(run, side) for side in story.TEAMS},
+        "boards": {side: boards.board(run, side) for side in story.TEAMS},
         "matrix": tables.matrix(run),
+        "race": _with_safe_chart(race_of(run)),
+        "split": generalisation.split_rows(run),
+        "left_out": generalisation.left_out(run),
+        "weather": generalisation.weather(run),
+        "guard": _guard_bounds(run.info),
         "reals": _data_uri(run.picture("reals.png")),
         "albums": [_album(run, name) for name in run.names("generator")],
-        "charts": {
-            side: [chart._replace(svg=Markup(chart.svg)) for chart in charts(run, side)] for side in story.TEAMS
-        },
+        "charts": {side: [_safe(chart) for chart in charts(run, side)] for side in story.TEAMS},
         "failures": tables.failures(run),
         "times": times(run),
         "sections": _sections(run.info),
@@ -88,12 +98,34 @@ def _content(run: RunFiles) -> dict[str, Any]:
     }
 
 
+def _safe(chart: Chart) -> Chart:
+    return chart._replace(svg=Markup(chart.svg))
+
+
+def _with_safe_chart(race: Race | None) -> Race | None:
+    return race and race._replace(chart=_safe(race.chart))
+
+
+def _guard_bounds(info: dict[str, Any]) -> dict[str, str]:
+    """The bounds beyond which a generator is marked, in words; without those that run.json does not state."""
+    settings = (info.get("settings") or {}).get("guard") or {}
+    numbers = {key: settings[key] for key in ("kid_share", "copies") if isinstance(settings.get(key), int | float)}
+    bounds = {key: tables.percent(float(value)) for key, value in numbers.items()}
+    noise = (info.get("yardsticks") or {}).get("kid_noise")
+    if "kid_share" in numbers and isinstance(noise, int | float):
+        bounds["kid"] = tables.decimal(numbers["kid_share"] * noise, 3)
+    return bounds
+
+
 def _album(run: RunFiles, name: str) -> Album:
     entrant = run.board[run.board["name"] == name].iloc[0]
     line = f"rank {entrant['rank']:.0f} · KID {tables.decimal(float(entrant['objective']), 3)}"
     if entrant["played"]:
         line += f" · got past {entrant['wins']:.0f} of {entrant['played']:.0f} detectors"
-    return Album(name, line, _data_uri(run.picture(f"{name}.png")), _data_uri(run.picture(f"{name}.gif")))
+    if len(run.seasons) > 1:
+        line = f"season {entrant['season']:.0f} · {line}"
+    sheet, animation = (_data_uri(run.picture(f"{name}.{suffix}")) for suffix in ("png", "gif"))
+    return Album(name, line, tables.badges(entrant["mark"]), sheet, animation)
 
 
 def _sections(info: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -9,32 +9,43 @@ import pandas as pd
 
 from duel.errors import DuelError
 from duel.ratings import MATCH_COLUMNS
-from duel.standings import ENTRANT_COLUMNS, LEADERBOARD_COLUMNS, leaderboard
+from duel.standings import (
+    ENTRANT_COLUMNS,
+    GUARD_COLUMNS,
+    LEADERBOARD_COLUMNS,
+    TOLD_WITHOUT,
+    leaderboard,
+    weather_columns,
+)
 
 TRIAL_COLUMNS = [
-    "trial", "side", "family", "status", "reason", "objective_name", "objective", "images", "seconds",
-    "entrant", "settings", "feature_network",
+    "trial", "side", "season", "family", "status", "reason", "objective_name", "objective", "images", "seconds",
+    "entrant", "parent", "settings", "feature_network",
 ]  # fmt: skip
 WORDS = {
-    "trial", "side", "family", "status", "reason", "objective_name", "settings", "feature_network",
-    "generator", "detector", "winner", "name",
+    "trial", "side", "family", "status", "reason", "objective_name", "settings", "feature_network", "parent",
+    "generator", "detector", "winner", "name", "mark", "twin_of", "kind",
 }  # fmt: skip
-TRUTHS = {"entrant", "seen"}
+TRUTHS = {"entrant", "seen", "family_seen", "within_noise"}
 
 
 @dataclass(frozen=True)
 class RunFiles:
     """Everything the report shows, as read.
 
-    info is run.json; trials, matches and board are the tables with their columns always present (words as
-    str, "" where empty; numbers as float, NaN where empty; truths as bool); histories maps an entrant's name
-    to the points of its metrics.json.
+    info is run.json; trials, matches, twins, twin_matches and board are the tables with their columns always
+    present (words as str, "" where empty; numbers as float, NaN where empty; truths as bool), matches and board
+    with any accuracy_WEATHER; left_out is leave_one_out.csv with whatever families it has; histories maps an
+    entrant's name to the points of its metrics.json.
     """
 
     root: Path
     info: dict[str, Any]
     trials: pd.DataFrame
     matches: pd.DataFrame
+    twins: pd.DataFrame
+    twin_matches: pd.DataFrame
+    left_out: pd.DataFrame
     board: pd.DataFrame
     histories: dict[str, list[dict[str, Any]]]
 
@@ -42,6 +53,11 @@ class RunFiles:
     def complete(self) -> bool:
         """Whether the run ended as it should."""
         return self.info.get("status") == "complete"
+
+    @property
+    def seasons(self) -> list[int]:
+        """Seasons of which there are entrants."""
+        return sorted({int(season) for season in self.board["season"]})
 
     def names(self, side: str) -> list[str]:
         """Entrants of a side, best first."""
@@ -63,14 +79,17 @@ def read_run(root: Path) -> RunFiles:
     info = _json(root / "run.json")
     trials = _table(root / "trials.csv", TRIAL_COLUMNS)
     matches = _table(root / "matches.csv", MATCH_COLUMNS)
+    twins = _table(root / "twins.csv", [*TRIAL_COLUMNS, "twin_of", "kind"])
+    twin_matches = _table(root / "twin_matches.csv", MATCH_COLUMNS)
     if (root / "leaderboard.csv").is_file():
         board = _table(root / "leaderboard.csv", LEADERBOARD_COLUMNS)
     else:
-        board = _provisional_board(trials, matches)
+        board = _provisional_board(trials, matches, _table(root / "guard.csv", ["name", *GUARD_COLUMNS]))
+    left_out = _table(root / "leave_one_out.csv", ["detector", "family", ..., "mean"])
     histories = {
         path.parent.name: _json(path).get("history", []) for path in sorted(root.glob("models/*/metrics.json"))
     }
-    return RunFiles(root, info, trials, matches, board, histories)
+    return RunFiles(root, info, trials, matches, twins, twin_matches, left_out, board, histories)
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -78,12 +97,12 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False, name=None)]
 
 
-def _provisional_board(trials: pd.DataFrame, matches: pd.DataFrame) -> pd.DataFrame:
+def _provisional_board(trials: pd.DataFrame, matches: pd.DataFrame, guard: pd.DataFrame) -> pd.DataFrame:
     """Standings so far, for a run that has not written its leaderboard."""
     entrants = trials[trials["entrant"]].rename(columns={"trial": "name"})[ENTRANT_COLUMNS]
     known = matches["generator"].isin(entrants["name"]) & matches["detector"].isin(entrants["name"])
     try:
-        return _typed(leaderboard(matches[known], entrants), LEADERBOARD_COLUMNS)
+        return _typed(leaderboard(matches[known], entrants, guard), LEADERBOARD_COLUMNS)
     except ValueError as error:
         raise DuelError(f"no standings can be drawn from trials.csv and matches.csv: {error}") from error
 
@@ -98,25 +117,28 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _table(path: Path, columns: list[str]) -> pd.DataFrame:
-    if not path.is_file():
-        return _typed(pd.DataFrame(columns=columns), columns)
+def _table(path: Path, columns: list[Any]) -> pd.DataFrame:
+    """A CSV file with these columns, filled where it lacks them; `...` stands for all others that it has."""
     try:
         # As words first: a reason that reads "None" or a trial named "1e5" must stay what it is.
-        return _typed(pd.read_csv(path, dtype=str, keep_default_na=False), columns)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     except pd.errors.EmptyDataError:
-        return _typed(pd.DataFrame(columns=columns), columns)
+        table = pd.DataFrame()
     except (OSError, ValueError) as error:
         raise DuelError(f"{path}: can't be read as CSV: {error}") from error
+    return _typed(table, columns)
 
 
-def _typed(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    table = table.reindex(columns=columns)
-    for column in columns:
+def _typed(table: pd.DataFrame, columns: list[Any]) -> pd.DataFrame:
+    others = [c for c in map(str, table) if c not in columns] if ... in columns else []
+    named = [c for column in columns for c in (others if column is ... else [column])]
+    table = table.reindex(columns=list(dict.fromkeys([*named, *weather_columns(table)])))
+    for column in table:
         if column in WORDS:
             table[column] = table[column].fillna("").astype(str)
         elif column in TRUTHS:
-            table[column] = table[column].astype(str).str.lower() == "true"
+            told = table[column].fillna("").astype(str).str.lower()
+            table[column] = told.isin({"true", ""} if TOLD_WITHOUT.get(column) is True else {"true"})
         else:
             table[column] = pd.to_numeric(table[column], errors="coerce").astype(float)
-    return table
+    return table.fillna({"season": TOLD_WITHOUT["season"]})

@@ -57,12 +57,17 @@ def _best_generator(run: RunFiles) -> str:
     best, matches = _leader(run, "generator")
     if best is None:
         return ""
-    text = f"{best['name']} is the hardest to catch: "
+    text, mean = f"{best['name']} is the hardest to catch: ", percent(best["mean_accuracy"])
     if best["wins"]:
         fooled = _lowest(matches)
         text += f"it got past {_won(best)}, furthest past {fooled['detector']}"
-        return text + f" (accuracy {percent(fooled['accuracy'])})."
-    return text + f"no detector fell below one half, but their mean accuracy is {percent(best['mean_accuracy'])}."
+        return text + f" (accuracy {percent(fooled['accuracy'])}).{_warning(best)}"
+    return text + f"no detector fell below one half, but their mean accuracy is {mean}.{_warning(best)}"
+
+
+def _warning(best: dict[str, Any]) -> str:
+    """What the guard found, so that a cheap win is not read as a good one."""
+    return f" But the guard marks its fakes as {best['mark'].replace(', ', ' and ')}." if best["mark"] else ""
 
 
 def _leader(run: RunFiles, side: str) -> tuple[dict[str, Any] | None, pd.DataFrame]:
@@ -84,7 +89,7 @@ def _won(entrant: dict[str, Any]) -> str:
 
 
 def facts(run: RunFiles) -> list[Fact]:
-    """Five numbers for the top of the page."""
+    """A few numbers for the top of the page."""
     statuses = run.trials["status"].value_counts()
     scored = run.board.groupby("side")["objective"]
     noise = (run.info.get("yardsticks") or {}).get("kid_noise")
@@ -93,7 +98,9 @@ def facts(run: RunFiles) -> list[Fact]:
     trial_note = ", ".join(f"{statuses[s]} {s}" for s in ("finished", "stopped", "failed") if s in statuses)
     requested = run.info.get("trials_requested", len(run.trials))
     used = faces.get("used")
+    seasons = [Fact(str(len(run.seasons)), "seasons", "each trained against the ones before")]
     return [
+        *(seasons if len(run.seasons) > 1 else []),
         Fact(f"{len(run.matches):,}", "matches", _match_note(run)),
         Fact(f"{len(run.trials)} of {requested}", "trials", trial_note),
         Fact(decimal(scored.min().get("generator"), 3), "best KID", f"pure noise has {decimal(noise, 3)}"),

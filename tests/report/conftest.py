@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from duel.ratings import leaderboard, match_row
+from duel.ratings import match_row
 from duel.report.images import animation, sheet
+from duel.standings import GUARD_COLUMNS, leaderboard, leave_one_out
 
-FAMILIES = {"generator": ["dcgan", "sngan"], "detector": ["cnn", "resnet18"]}
+FAMILIES = {"generator": ["dcgan", "sagan"], "detector": ["cnn", "resnet18"]}
 OBJECTIVE = {"generator": "kid", "detector": "auc"}
 
 
@@ -30,16 +31,21 @@ def write_run(
     reals: NDArray[np.uint8] | None = None,
     notes: list[str] | None = None,
     generators_win: bool = False,
+    seasons: int = 1,
 ) -> Path:
-    """Write a complete run with `entrants` a side into root; reals [N, 3, S, S] feed its pictures."""
+    """Write a complete run with `entrants` a side and season into root; reals [N, 3, S, S] feed its pictures.
+
+    A run of several seasons has controls, a guard and weather too.
+    """
     rng = np.random.default_rng(0)
     root.mkdir(parents=True, exist_ok=True)
-    trials = _trials(rng, entrants, failed, rename or {})
+    trials = pd.concat([_trials(rng, entrants, failed, rename or {}, s + 1) for s in range(seasons)], ignore_index=True)
     trials.to_csv(root / "trials.csv", index=False)
     chosen = trials[trials["entrant"]].rename(columns={"trial": "name"})
-    matches = _matches(rng, chosen, generators_win)
+    matches = _matches(rng, chosen, chosen, generators_win, weather=seasons > 1)
     matches.to_csv(root / "matches.csv", index=False)
-    leaderboard(matches, chosen).to_csv(root / "leaderboard.csv", index=False)
+    guard = _write_controls(rng, root, chosen) if seasons > 1 else None
+    leaderboard(matches, chosen, guard).to_csv(root / "leaderboard.csv", index=False)
     for entrant in chosen.to_dict("records"):
         _metrics(rng, root, entrant)
     _pictures(rng, root, chosen, _reals(rng) if reals is None else reals)
@@ -47,37 +53,71 @@ def write_run(
     return root
 
 
-def _trials(rng: np.random.Generator, entrants: int, failed: int, rename: dict[str, str]) -> pd.DataFrame:
+def _trials(rng: np.random.Generator, entrants: int, failed: int, rename: dict[str, str], season: int) -> pd.DataFrame:
     rows = []
     for side in ("generator", "detector"):
         for i in range(entrants + failed + 1):
             family = FAMILIES[side][i % 2]
-            name = f"{side[0]}{i + 1:02}-{family}"
+            name = f"{f's{season}' if season > 1 else ''}{side[0]}{i + 1:02}-{family}"
             status = "failed" if entrants <= i < entrants + failed else "stopped" if i >= entrants else "finished"
             score = rng.uniform(0.35, 1.1) if side == "generator" else 1 - rng.exponential(0.04)
             worst = 1e3 if side == "generator" else 0.0
             rows.append(
                 {
-                    "trial": rename.get(name, name), "side": side, "family": family, "status": status,
+                    "trial": rename.get(name, name), "side": side, "season": season, "family": family, "status": status,
                     "reason": "the loss was not finite after 12,800 images" if status == "failed" else "",
                     "objective_name": OBJECTIVE[side], "objective": worst if status == "failed" else score,
                     "images": 200_000 if status == "finished" else 25_600, "seconds": rng.uniform(60, 240),
-                    "entrant": status == "finished", "settings": json.dumps({"lr": 2e-4, "width": 64}),
+                    "entrant": status == "finished", "parent": "", "settings": json.dumps({"lr": 2e-4, "width": 64}),
                     "feature_network": "efficientnet-lite0" if side == "generator" else "",
                 }
             )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _matches(rng: np.random.Generator, chosen: pd.DataFrame, generators_win: bool) -> pd.DataFrame:
+def _matches(
+    rng: np.random.Generator, generators: pd.DataFrame, detectors: pd.DataFrame, generators_win: bool, weather: bool
+) -> pd.DataFrame:
+    """Detectors know the fakes of their own season and of earlier ones better."""
     rows = []
-    for g in chosen.query("side == 'generator'").to_dict("records"):
-        for j, d in enumerate(chosen.query("side == 'detector'").to_dict("records")):
-            seen = bool(rng.random() < 0.4)
-            gap = (2.2 if seen else 1.3) * (g["objective"] + 0.25) - 0.3 * j - (3 if generators_win else 0)
-            probs = [1 / (1 + np.exp(-rng.normal(side * gap, 1, 3000))) for side in (-1, 1)]
-            rows.append({"generator": g["name"], "detector": d["name"], **match_row(*probs), "seen": seen})
+    for g in generators.query("side == 'generator'").to_dict("records"):
+        for j, d in enumerate(detectors.query("side == 'detector'").to_dict("records")):
+            seen = bool(g["season"] <= d["season"] and rng.random() < 0.4)
+            behind = max(0, g["season"] - d["season"]) * (0.2 if ".no-evasion" in g["name"] else 0.6)
+            gap = (2.2 if seen else 1.3) * (g["objective"] + 0.25) - 0.1 * j - behind - (3 if generators_win else 0)
+            row = match_row(*(1 / (1 + np.exp(-rng.normal(side * gap, 1, 3000))) for side in (-1, 1)))
+            row |= {"seen": seen, "family_seen": seen or bool(rng.random() < 0.5)}
+            changed = {f"accuracy_{w}": 0.5 + f * (row["accuracy"] - 0.5) for w, f in (("jpeg50", 0.8), ("blur1", 0.5))}
+            rows.append({"generator": g["name"], "detector": d["name"], **row, **(changed if weather else {})})
     return pd.DataFrame(rows)
+
+
+def _write_controls(rng: np.random.Generator, root: Path, chosen: pd.DataFrame) -> pd.DataFrame:
+    """The controls' files, guard.csv and an empty scouting.csv; returns the guard's table."""
+    later, detectors = chosen[chosen["season"] > 1], chosen["side"] == "detector"
+    kinds = [
+        (later[later["side"] == "generator"], "no-evasion"),
+        (later[later["side"] == "detector"], "no-replay"),
+        (later[later["side"] == "detector"], "no-rivals"),
+        *((chosen[detectors].head(1), f"without-{family}") for family in FAMILIES["generator"]),
+    ]
+    twins = pd.concat([t.groupby("season").head(2).assign(twin_of=t["name"], kind=kind) for t, kind in kinds])
+    twins = twins.assign(name=twins["twin_of"] + "." + twins["kind"], entrant=False)
+    played = pd.concat([_matches(rng, twins, chosen, False, True), _matches(rng, chosen, twins, False, True)])
+    twins = twins.rename(columns={"name": "trial"})
+    generators = chosen[~detectors]
+    families = dict(zip(generators["name"], generators["family"], strict=True))
+    guard = pd.DataFrame({"name": generators["name"], **{c: rng.random(len(generators)) for c in GUARD_COLUMNS[:-1]}})
+    guard["mark"] = (["", "not faces", "", "copies", "not faces, copies"] * len(guard))[: len(guard)]
+    for name, table in (
+        ("twins", twins),
+        ("twin_matches", played),
+        ("guard", guard),
+        ("leave_one_out", leave_one_out(played, twins, families)),
+        ("scouting", pd.DataFrame(columns=["generator"])),
+    ):
+        table.to_csv(root / f"{name}.csv", index=False)
+    return guard
 
 
 def _metrics(rng: np.random.Generator, root: Path, entrant: dict) -> None:
@@ -142,7 +182,11 @@ def _info(trials: pd.DataFrame, notes: list[str]) -> dict:
         "duel_version": "0.1.0",
         "command": command,
         "seed": 0,
-        "settings": {"image_size": 32, "generators": {"families": ["dcgan"], "max_images": 200_000}},
+        "settings": {
+            "image_size": 32,
+            "guard": {"kid_share": 0.5, "copies": 0.05},
+            "generators": {"families": ["dcgan"], "max_images": 200_000},
+        },
         "trials_requested": len(trials),
         "faces": faces,
         "hardware": {

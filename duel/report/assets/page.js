@@ -1,7 +1,7 @@
 "use strict";
 // Leaderboards sort by a press on a heading. Without this script they stay in order of rank.
 for (const table of document.querySelectorAll("table.sortable")) {
-  const headings = [...table.tHead.rows[0].cells];
+  const headings = [...[...table.tHead.rows].at(-1).cells];
   headings.forEach((heading, index) => {
     const button = document.createElement("button");
     button.type = "button";
