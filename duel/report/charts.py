@@ -71,7 +71,7 @@ def charts(run: RunFiles, side: str) -> list[Chart]:
 
 
 def _points(run: RunFiles, side: str) -> Points:
-    trials = _numbered(run.trials[run.trials["side"] == side])
+    trials = numbered(run.trials[run.trials["side"] == side])
     if side == "detector":
         return Points("AUC", "AUC on validation images (higher is better)", trials, False, [])
     known = run.info.get("yardsticks") or {}
@@ -80,7 +80,7 @@ def _points(run: RunFiles, side: str) -> Points:
     return Points("KID", "KID on validation reals (lower is better)", trials, True, yardsticks)
 
 
-def _numbered(trials: pd.DataFrame) -> pd.DataFrame:
+def numbered(trials: pd.DataFrame) -> pd.DataFrame:
     """trials with their number, from their name where it has one; each season's follow those of the one before."""
     numbers = trials["trial"].str.extract(r"^(?:s\d+)?[a-z]+(\d+)")[0]
     order = pd.Series(range(1, len(trials) + 1), trials.index)

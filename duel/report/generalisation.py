@@ -49,7 +49,7 @@ def weather(run: RunFiles) -> HeatTable | None:
     board = run.board[(run.board["side"] == "detector") & (run.board["played"] > 0)]
     if not columns or board.empty:
         return None
-    names = {"mean_accuracy": "as they are"} | {column: column.removeprefix("accuracy_") for column in columns}
+    names = {"mean_accuracy": "clean"} | {column: column.removeprefix("accuracy_") for column in columns}
     rows = [
         (row["detector"], "", [_square(row, column, word) for column, word in names.items()])
         for row in records(board.rename(columns={"name": "detector"}).sort_values("rank"))

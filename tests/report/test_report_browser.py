@@ -1,7 +1,9 @@
 """The page in a real browser: nothing is fetched, everything is legible, the tables sort."""
 
+import re
 import shutil
 
+import pandas as pd
 import pytest
 
 from duel.report.page import write_report
@@ -55,6 +57,11 @@ def report(make_run, tmp_path_factory):
     return write_report(make_run(tmp_path_factory.mktemp("browser") / "run", 4, rename=names, notes=notes))
 
 
+@pytest.fixture(scope="module")
+def seasons(three_seasons):
+    return write_report(three_seasons)
+
+
 @pytest.fixture
 def visit(browser, report):
     """Opens the page; at the end no request may have left the file, no word be on the console."""
@@ -89,15 +96,16 @@ def column(page, side, index):
 def test_a_press_on_a_heading_sorts_and_a_second_turns_it(visit):
     page = visit()
     by_rank = names(page, "detector")
-    heading = page.locator("[aria-labelledby=detectors] thead th", has_text="AUC")
+    heading = page.locator("[aria-labelledby=detectors] thead th", has_text="Val. AUC")
+    at = heading.evaluate("(heading) => heading.cellIndex + 1")
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "ascending"
     assert page.locator("[aria-labelledby=detectors] [aria-sort]").count() == 1
-    scores = [float(text) for text in column(page, "detector", 12)]
+    scores = [float(text) for text in column(page, "detector", at)]
     assert scores == sorted(scores)
     heading.get_by_role("button").click()
     assert heading.get_attribute("aria-sort") == "descending"
-    assert [float(text) for text in column(page, "detector", 12)] == sorted(scores, reverse=True)
+    assert [float(text) for text in column(page, "detector", at)] == sorted(scores, reverse=True)
     page.locator("[aria-labelledby=detectors] thead button", has_text="Rank").click()
     assert names(page, "detector") == by_rank
 
@@ -120,19 +128,21 @@ def test_the_keyboard_sorts_too(visit, key):
 
 def test_empty_values_stay_last_in_both_directions(visit, make_run, tmp_path):
     root = make_run(tmp_path / "run")
-    lines = (root / "leaderboard.csv").read_text().splitlines()
-    fields = lines[1].split(",")
-    fields[12] = ""  # seen_accuracy of the first generator
-    (root / "leaderboard.csv").write_text("\n".join([lines[0], ",".join(fields), *lines[2:]]))
+    board = pd.read_csv(root / "leaderboard.csv")
+    board.loc[0, "seen_accuracy"] = None  # of the first generator
+    board.to_csv(root / "leaderboard.csv", index=False)
     page = visit(path=write_report(root))
+    heading = page.locator("[aria-labelledby=generators] thead th").filter(has_text=re.compile("^Seen$"))
+    at = heading.evaluate("(heading) => heading.cellIndex + 1")
     for _ in range(2):
-        page.locator("[aria-labelledby=generators] thead button").nth(9).click()
-        assert column(page, "generator", 10)[-1] == "\N{EN DASH}"
+        page.locator(f"[aria-labelledby=generators] thead th:nth-child({at}) button").click()
+        assert column(page, "generator", at)[-1] == "\N{EN DASH}"
 
 
 @pytest.mark.parametrize("width", [320, 360, 768])
-def test_the_body_never_scrolls_sideways(visit, width):
-    page = visit(width)
+@pytest.mark.parametrize("shown", ["report", "seasons"])
+def test_the_body_never_scrolls_sideways(visit, width, shown, request):
+    page = visit(width, request.getfixturevalue(shown))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     if width == 360:
         for label in ("generators", "matrix"):
@@ -141,8 +151,9 @@ def test_the_body_never_scrolls_sideways(visit, width):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_has_contrast(visit, scheme):
-    page = visit(color_scheme=scheme)
+@pytest.mark.parametrize("shown", ["report", "seasons"])
+def test_every_text_has_contrast(visit, scheme, shown, request):
+    page = visit(path=request.getfixturevalue(shown), color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     found = page.evaluate(CONTRAST)
     assert len(found) > 200
@@ -181,3 +192,29 @@ def test_nothing_moves_until_it_is_asked_to(visit):
 def test_it_prints(visit, tmp_path):
     page = visit()
     assert len(page.pdf()) > 10_000
+
+
+def test_a_table_with_groups_of_columns_sorts_by_the_heading_that_was_pressed(visit, seasons):
+    page = visit(path=seasons)
+    heading = page.locator("[aria-labelledby=generators] thead th", has_text="Copies")
+    at = heading.evaluate("(heading) => heading.cellIndex + 1")
+    heading.get_by_role("button").click()
+    shares = [float(text.split()[0]) for text in column(page, "generator", at)]
+    assert shares == sorted(shares)
+    group = page.locator("[aria-labelledby=generators] thead td", has_text="Guard").bounding_box()
+    pressed = heading.bounding_box()
+    assert group["x"] - 1 <= pressed["x"]
+    assert pressed["x"] + pressed["width"] <= group["x"] + group["width"] + 1
+    yardstick = page.locator("[aria-labelledby=generators] tfoot td.number").first.bounding_box()
+    kid = page.locator("[aria-labelledby=generators] thead th", has_text="KID").bounding_box()
+    assert yardstick["x"] == pytest.approx(kid["x"], abs=1)
+
+
+def test_badges_leave_room_for_the_numbers_on_a_phone(visit, seasons):
+    page = visit(360, seasons)
+    widths = page.locator("[aria-labelledby=generators] tbody .name").evaluate_all(
+        "(cells) => cells.map((cell) => cell.offsetWidth)"
+    )
+    assert max(widths) < 180
+    for badge in page.locator("[aria-labelledby=generators] .badge").all():
+        assert badge.evaluate("(badge) => badge.scrollWidth <= badge.offsetWidth")

@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 
 from duel.errors import DuelError
-from duel.report import tables
+from duel.report import charts, tables
 from duel.report.page import write_report
+from duel.report.run_files import read_run
+from duel.standings import GUARD_COLUMNS
 
 
 class Reader(HTMLParser):
@@ -66,6 +68,11 @@ def whole(make_run, tmp_path_factory):
 @pytest.fixture
 def run(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "run")
+
+
+@pytest.fixture
+def league(three_seasons, tmp_path):
+    return shutil.copytree(three_seasons, tmp_path / "run")
 
 
 def edit(root, **values):
@@ -150,6 +157,147 @@ def test_a_report_needs_neither_torch_nor_ray(run):
     )
     done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "[]\n")
+
+
+# -- a league over seasons
+
+
+def mean(matches, generators, detectors):
+    met = matches["generator"].str.match(generators) & matches["detector"].str.match(detectors)
+    return f"{100 * matches.loc[met, 'accuracy'].mean():.1f}"
+
+
+def test_the_race_holds_every_season_and_control(league):
+    html = write_report(league).read_text(encoding="utf-8")
+    section = Reader(html[html.index('<section aria-labelledby="race">') : html.index('<h3 id="split"')] + "</section>")
+    matches, twins = pd.read_csv(league / "matches.csv"), pd.read_csv(league / "twin_matches.csv")
+    rows = [
+        ["1", mean(matches, "g", "d"), mean(matches, "s2g", "d"), mean(twins, r"s2g.*\.no-evasion", "d"),
+         mean(matches, "s3g", "d"), mean(twins, r"s3g.*\.no-evasion", "d")],
+        ["2", mean(matches, "g", "s2d"), mean(matches, "s2g", "s2d"), mean(twins, r"s2g.*\.no-evasion", "s2d"),
+         mean(matches, "s3g", "s2d"), mean(twins, r"s3g.*\.no-evasion", "s2d")],
+        ["2, replay off", mean(twins, "g", r"s2d.*\.no-replay"), mean(twins, "s2g", r"s2d.*\.no-replay"),
+         "\N{EN DASH}", mean(twins, "s3g", r"s2d.*\.no-replay"), "\N{EN DASH}"],
+        ["2, no new rivals", mean(twins, "g", r"s2d.*\.no-rivals"), mean(twins, "s2g", r"s2d.*\.no-rivals")],
+    ]  # fmt: skip
+    for row in rows:
+        assert " ".join(row) in section.text
+    assert (
+        "detectors \N{DOWNWARDS ARROW} generators \N{RIGHTWARDS ARROW} 1 2 2 evasion off 3 3 evasion off"
+        in section.text
+    )
+    assert "Ratings of both sides over the seasons" in section.text
+    trials = pd.read_csv(league / "trials.csv").query("entrant and side == 'generator'")
+    for season, kids in trials.groupby("season")["objective"]:
+        assert f"{season} 3 {kids.mean():.3f} {kids.min():.3f}" in section.text
+
+
+def test_the_race_is_told_in_words_with_each_control_beside_its_own_entrants(league):
+    text = read(league).text
+    matches, twins = pd.read_csv(league / "matches.csv"), pd.read_csv(league / "twin_matches.csv")
+    rows = pd.read_csv(league / "twins.csv").query("kind == 'no-evasion' and season == 2")
+    own = matches[matches["generator"].isin(rows["twin_of"])]
+    first, then = float(mean(matches, "g", "d")), float(mean(matches, "s2g", "d"))
+    lost = matches[matches["generator"].str.match("g") & matches["detector"].str.match("d")]["accuracy"].mean()
+    lost -= matches[matches["generator"].str.match("s2g") & matches["detector"].str.match("d")]["accuracy"].mean()
+    verb = "lost" if lost > 0 else "gained"
+    said = f"The detectors of season 1 {verb} {100 * abs(lost):.1f} points of accuracy on the fakes of season 2: from "
+    assert f"{said}{first} % on season 1's (" in text
+    assert (
+        f"on generators that they never trained on) to {then} %. The 2 generators trained again with evasion off met "
+        f"{mean(twins, r's2g.*no-evasion', 'd')} % instead of {mean(own, 's2g', 'd')} %" in text
+    )
+    assert re.search(
+        r"The detectors of season 2 (won back|lost another) [\d.]+ points on the same fakes: [\d.]+ %", text
+    )
+    assert "; trained again with replay off, " in text
+    kids = pd.read_csv(league / "leaderboard.csv").query("side == 'generator'").groupby("season")["objective"].mean()
+    assert f"The mean KID of season 3 is {kids[3]:.3f}, {kids[3] / kids[2]:.2f} times that of season 2" in text
+
+
+def test_a_race_without_controls_says_what_stays_open(league):
+    for name in ("twins", "twin_matches", "guard", "leave_one_out", "scouting"):
+        (league / f"{name}.csv").unlink()
+    page = read(league)
+    assert "how much of that is evasion stays open" in page.text
+    assert "replay off," not in page.text
+    assert "Families never seen" not in page.text
+    assert not {"twins.csv", "guard.csv"} & set(page.addresses)
+
+
+def test_marks_weather_and_new_families_are_on_the_page(league):
+    page = read(league)
+    board = pd.read_csv(league / "leaderboard.csv")
+    for row in board[board["side"] == "generator"].fillna({"mark": ""}).to_dict("records"):
+        badges = row["mark"].replace(",", "")
+        assert f"{row['name']} {badges} {row['family']}".replace("  ", " ") in page.text
+        assert f"{100 * row['accuracy_jpeg50']:.1f} %" in page.text
+        assert f"{row['precision']:.2f} {row['recall']:.2f} {row['density']:.2f} {row['coverage']:.2f}" in page.text
+    left_out = pd.read_csv(league / "leave_one_out.csv").iloc[0]
+    numbers = " ".join(f"{100 * left_out[c]:.1f}" for c in ("dcgan", "sagan", "mean"))
+    assert f"{left_out['detector']} {left_out['family']} {numbers}" in page.text
+    detector = board[board["side"] == "detector"].iloc[0]
+    weathers = " ".join(f"{100 * detector[c]:.1f}" for c in ("mean_accuracy", "accuracy_jpeg50", "accuracy_blur1"))
+    assert f"{detector['name']} {weathers}" in page.text
+    matches = pd.read_csv(league / "matches.csv")
+    new = matches[~matches["family_seen"]]
+    assert (
+        f"new family {len(new)} {100 * new['accuracy'].mean():.1f} % {100 * new['real_accuracy'].mean():.1f} %"
+        in page.text
+    )
+    assert "a KID above 50.0 % of that of pure noise (above 0.790)" in page.text
+    assert "of whose fakes more than 5.0 % are training faces" in page.text
+    assert {"twins.csv", "twin_matches.csv", "guard.csv", "leave_one_out.csv", "scouting.csv"} <= set(page.addresses)
+
+
+def test_a_marked_winner_is_not_praised_without_its_mark(league):
+    board = pd.read_csv(league / "leaderboard.csv")
+    board.loc[(board["side"] == "generator") & (board["rank"] == 1), "mark"] = "not faces, copies"
+    board.to_csv(league / "leaderboard.csv", index=False)
+    assert "But the guard marks its fakes as not faces and copies." in read(league).text
+
+
+def test_a_match_within_noise_is_shown_as_such(run):
+    matches = pd.read_csv(run / "matches.csv")
+    matches.loc[0, ["accuracy", "accuracy_low", "accuracy_high", "within_noise"]] = [0.503, 0.49, 0.516, True]
+    matches.to_csv(run / "matches.csv", index=False)
+    html = write_report(run).read_text(encoding="utf-8")
+    assert html.count("within noise</span>") == matches["within_noise"].sum()
+    assert "\N{ALMOST EQUAL TO}50.3" in html
+    assert "95 % interval 49.0\N{NO-BREAK SPACE}% to 51.6\N{NO-BREAK SPACE}%" in html
+
+
+def test_trials_of_later_seasons_follow_those_of_earlier_ones_in_the_chart(league):
+    trials = charts.numbered(read_run(league).trials.query("side == 'generator'"))
+    assert sorted(trials["number"]) == list(range(1, len(trials) + 1))
+    assert trials.groupby("season")["number"].max().tolist() == [5, 10, 15]
+
+
+OLD = ["season", "parent", "family_seen", "calibration_error", "within_noise", "accuracy_low", "accuracy_high",
+       "new_family_accuracy", "mean_real_accuracy", "mean_fake_accuracy", "mean_auc", "mean_calibration_error",
+       *GUARD_COLUMNS]  # fmt: skip
+
+
+@pytest.mark.parametrize("with_board", [True, False])
+def test_a_run_from_before_there_were_seasons_is_shown_as_one_season(run, with_board):
+    for name in ("trials", "matches", "leaderboard"):
+        pd.read_csv(run / f"{name}.csv").drop(columns=OLD, errors="ignore").to_csv(run / f"{name}.csv", index=False)
+    if not with_board:
+        (run / "leaderboard.csv").unlink()
+    page = read(run)
+    assert "Every match" in page.text
+    assert "The race" not in page.text
+    assert "Calib. error 0" not in page.text
+    assert "new family 0 \N{EN DASH}" in page.text
+    assert "Guard" not in page.text
+
+
+def test_a_season_in_progress_has_the_guards_findings_already(league):
+    expected = pd.read_csv(league / "leaderboard.csv").query("side == 'generator'")["mark"].dropna()
+    (league / "leaderboard.csv").unlink()
+    text = read(league).text
+    assert "Guard" in text
+    assert all(mark.split(",")[0] in text for mark in expected)
 
 
 # -- an unfinished run
