@@ -63,7 +63,15 @@ class DetectorSettings(Settings):
     dropout: Fraction = Field(0.2, description="before the last layer")
     flip: Probability = Field(0.5, description="chance of a mirrored image")
     blur: Probability = Field(0.0, description="chance of a Gaussian blur (Wang 2020)")
+    blur_sigma: Annotated[float, Field(gt=0, le=20, allow_inf_nan=False)] = Field(
+        3.0, description="the strongest blur's sigma, in pixels of a 256x256 image"
+    )
     jpeg: Probability = Field(0.0, description="chance of a JPEG compression (Wang 2020)")
+    jpeg_quality: int = Field(30, ge=1, le=100, description="the lowest JPEG quality; the highest is 100")
+    noise: Probability = Field(0.0, description="chance of Gaussian noise on every pixel")
+    noise_sigma: Annotated[float, Field(gt=0, le=128, allow_inf_nan=False)] = Field(
+        10.0, description="the strongest noise's sigma, in levels of 0 to 255"
+    )
 
 
 class CnnSettings(DetectorSettings):
@@ -80,8 +88,51 @@ class Resnet18Settings(DetectorSettings):
     depth: int = Field(4, ge=1, le=4, description="stages kept of the paper's four")
 
 
+class ResidualSettings(CnnSettings):
+    """A plain CNN on noise residuals: SRM (Fridrich & Kodovsky 2012, Zhou 2018) or NPR (Tan 2024)."""
+
+    front: Literal["srm", "npr"] = Field(
+        "srm", description="high-pass filters, or relations of the pixels of each 2x2 square"
+    )
+
+
+class SpectrumSettings(CnnSettings):
+    """A classifier of log-spectra (Frank 2020); width and depth are the CNN's."""
+
+    transform: Literal["dct", "fft"] = Field("dct", description="cosine transform, or Fourier transform's power")
+    block: Literal[0, 8, 16, 32, 64] = Field(
+        0, description="side of the blocks whose power is averaged; 0: the whole image, as in the paper"
+    )
+    classifier: Literal["cnn", "linear"] = Field("cnn", description="what reads the spectrum")
+
+
+class PatchSettings(DetectorSettings):
+    """Patches judged one by one, their logits averaged (Chai 2020)."""
+
+    width: int = Field(32, ge=4, le=512, description="channels of every convolution")
+    depth: int = Field(
+        4, ge=1, le=4, description="3x3 convolutions; a patch has 3 + 2 stride (depth - 1) pixels a side"
+    )
+    stride: Literal[1, 2] = Field(2, description="pixels between neighbouring patches")
+
+
+class ProbeSettings(DetectorSettings):
+    """A linear head on frozen features (Ojha 2023) of EfficientNet-Lite0."""
+
+    input_size: Literal[32, 64, 96, 128, 160, 192, 224] = Field(
+        128, description="side in pixels to which images are brought for the frozen network"
+    )
+
+
 GENERATOR_FAMILIES: dict[str, type[GeneratorSettings]] = {"dcgan": DcganSettings}
-DETECTOR_FAMILIES: dict[str, type[DetectorSettings]] = {"cnn": CnnSettings, "resnet18": Resnet18Settings}
+DETECTOR_FAMILIES: dict[str, type[DetectorSettings]] = {
+    "cnn": CnnSettings,
+    "resnet18": Resnet18Settings,
+    "residual": ResidualSettings,
+    "spectrum": SpectrumSettings,
+    "patch": PatchSettings,
+    "probe": ProbeSettings,
+}
 FAMILIES: dict[str, dict[str, type[Settings]]] = {
     "generator": dict(GENERATOR_FAMILIES),
     "detector": dict(DETECTOR_FAMILIES),

@@ -113,4 +113,6 @@ def test_weights_of_another_network_are_named(saved):
 def test_channels_last_weights_are_saved(tmp_path):
     model = build("detector", "cnn", 16, SETTINGS).to(memory_format=torch.channels_last)
     save_model(tmp_path / "m", "detector", "cnn", 16, SETTINGS, model.state_dict(), {"list": [np.float64(1.5)]})
-    assert (load_model(tmp_path / "m")[0].state_dict()["features.0.weight"] == model.features[0].weight).all()
+    assert (
+        load_model(tmp_path / "m")[0].state_dict()["network.features.0.weight"] == model.network.features[0].weight
+    ).all()

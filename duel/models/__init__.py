@@ -1,7 +1,7 @@
 """Generators and detectors: plain nn.Modules. Two explicit dicts name every family.
 
 A generator maps noise [N, latent] to images [N, 3, S, S] in [-1, 1] and has the attribute `latent`.
-A detector maps images [N, 3, S, S] in [-1, 1] to logits [N]; P(fake) = sigmoid(logit).
+A detector (duel.models.detector) maps images [N, 3, S, S] in [-1, 1] to logits [N]; P(fake) = sigmoid(logit).
 A family's typed settings are in `duel.families`, under the same name.
 """
 
@@ -13,13 +13,24 @@ from torch import nn
 from duel.errors import UsageError
 from duel.models.cnn import CnnDetector
 from duel.models.dcgan import DcganDiscriminator, DcganGenerator
+from duel.models.patch import PatchDetector
+from duel.models.probe import ProbeDetector
+from duel.models.residual import ResidualDetector
 from duel.models.resnet18 import Resnet18Detector
+from duel.models.spectrum import SpectrumDetector
 
 Builder = Callable[[int, Any], nn.Module]  # (image_size, the family's settings) -> network
 
 GENERATORS: dict[str, Builder] = {"dcgan": DcganGenerator}
 DISCRIMINATORS: dict[str, Builder] = {"dcgan": DcganDiscriminator}
-DETECTORS: dict[str, Builder] = {"cnn": CnnDetector, "resnet18": Resnet18Detector}
+DETECTORS: dict[str, Builder] = {
+    "cnn": CnnDetector,
+    "resnet18": Resnet18Detector,
+    "residual": ResidualDetector,
+    "spectrum": SpectrumDetector,
+    "patch": PatchDetector,
+    "probe": ProbeDetector,
+}
 
 IMAGE_SIZES = (16, 32, 64, 128, 256)
 

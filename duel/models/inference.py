@@ -1,5 +1,7 @@
 """Networks at work: noise to fakes, images to P(fake). Both deterministic on one machine."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -42,11 +44,26 @@ def predict(
     detector: nn.Module, images: np.ndarray | Tensor, device: torch.device, batch: int | None = None
 ) -> np.ndarray:
     """P(fake) of uint8 images [N, 3, S, S], by `detector` (in eval mode, on `device`): float32 [N]."""
-    folded, parts = fold_batch_norm(detector), []
+    return _joined([torch.sigmoid(logits) for logits in _logits(detector, images, device, batch)])
+
+
+@torch.inference_mode()
+def predict_logits(detector: nn.Module, images: np.ndarray, device: torch.device) -> np.ndarray:
+    """What `predict` takes the sigmoid of: float32 [N]."""
+    return _joined(list(_logits(detector, images, device)))
+
+
+def _logits(
+    detector: nn.Module, images: np.ndarray | Tensor, device: torch.device, batch: int | None = None
+) -> Iterator[Tensor]:
+    folded = fold_batch_norm(detector)
     for part in in_batches(images, device, batch):
         with autocast(device):
             logits = folded(to_network(part))
-        parts.append(torch.sigmoid(logits.float()))
+        yield logits.float()
+
+
+def _joined(parts: list[Tensor]) -> np.ndarray:
     return torch.cat(parts).cpu().numpy() if parts else np.zeros(0, np.float32)
 
 

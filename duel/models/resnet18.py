@@ -5,6 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from duel.families import Resnet18Settings
+from duel.models.detector import Detector
 
 LARGEST_MAP = 64  # side of the feature maps that the first stage may see
 
@@ -33,7 +34,7 @@ def _stage(before: int, after: int, stride: int) -> nn.Sequential:
     return nn.Sequential(BasicBlock(before, after, stride, shortcut), BasicBlock(after, after))
 
 
-class Resnet18Detector(nn.Module):
+class Resnet18Detector(Detector):
     """Images [N, 3, S, S] in [-1, 1] -> logits [N], high for fake. `depth` keeps the first stages of four."""
 
     def __init__(self, image_size: int, settings: Resnet18Settings) -> None:
@@ -53,6 +54,6 @@ class Resnet18Detector(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Tensor) -> Tensor:
+    def logits(self, images: Tensor) -> Tensor:
         """Logits of images."""
         return self.head(self.features(images))

@@ -5,11 +5,11 @@ run on any device without waiting for it, and return the same shape. Shifts and 
 [S, S] matrices: short, differentiable, and the same bits each time also on CUDA.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from duel.models.front_ends import dct_matrix
 
 
 def diff_augment(images: Tensor) -> Tensor:
@@ -65,14 +65,15 @@ def flip(images: Tensor, chance: float) -> Tensor:
     return _some(images, images.flip(-1), chance)
 
 
-def blur(images: Tensor, chance: float) -> Tensor:
-    """Gaussian blur with the given chance, of up to 3 pixels at 256x256 (Wang 2020).
+def blur(images: Tensor, chance: float, strongest: float = 3.0) -> Tensor:
+    """Gaussian blur with the given chance, of up to `strongest` pixels at 256x256 (3 in Wang 2020).
 
-    In proportion for smaller images, but up to 0.75 pixels also below 64x64, where less would do nothing.
+    In proportion for smaller images, but below 64x64 as at 64x64, where less would do nothing.
     """
     size = images.shape[-1]
     pixels = torch.arange(size, device=images.device)
-    sigma = _uniform(images, 0.1, 3.0 * max(size, 64) / 256)
+    most = strongest * max(size, 64) / 256
+    sigma = _uniform(images, min(0.1, most), most)
     # rows of softmax sum to 1, so that the edges keep their brightness
     weights = torch.softmax(-((pixels[:, None] - pixels) ** 2) / (2 * sigma**2), dim=-1)
     return _some(images, weights @ images @ weights.mT, chance)
@@ -94,16 +95,9 @@ def _quantisation(table: Tensor, quality: Tensor) -> Tensor:
     return ((table * scale + 50) / 100).floor().clamp(1, 255)
 
 
-def _cosines(device: torch.device) -> Tensor:
-    """The orthonormal 8x8 matrix of the discrete cosine transform."""
-    k = torch.arange(8, dtype=torch.float32, device=device)
-    rows = torch.cos(math.pi / 8 * k[:, None] * (k + 0.5)) / 2
-    return torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
-
-
 def _round_trip(plane: Tensor, steps: Tensor) -> Tensor:
     """Quantises the 8x8 blocks of [N, 1, S, S] by steps [N, 1, 8, 8]; S is a multiple of 8."""
-    size, dct = plane.shape[-1], _cosines(plane.device)
+    size, dct = plane.shape[-1], dct_matrix(8, plane.device)
     blocks = plane.reshape(-1, size // 8, 8, size // 8, 8).transpose(2, 3)
     steps = steps[:, :, None]
     coefficients = dct @ blocks @ dct.T
@@ -132,6 +126,12 @@ def jpeg_round_trip(images: Tensor, quality: Tensor) -> Tensor:
     return (rgb + 128.0).round().clamp(0, 255) / 127.5 - 1.0
 
 
-def jpeg(images: Tensor, chance: float) -> Tensor:
-    """JPEG of a quality between 30 and 100 with the given chance (Wang 2020)."""
-    return _some(images, jpeg_round_trip(images, _uniform(images, 30.0, 100.0).round()), chance)
+def jpeg(images: Tensor, chance: float, lowest: int = 30) -> Tensor:
+    """JPEG of a quality between `lowest` (30 in Wang 2020) and 100 with the given chance."""
+    return _some(images, jpeg_round_trip(images, _uniform(images, float(lowest), 100.0).round()), chance)
+
+
+def noise(images: Tensor, chance: float, strongest: float) -> Tensor:
+    """Gaussian noise on each value with the given chance, of a sigma of up to `strongest` levels of 0 to 255."""
+    sigma = _uniform(images, 0.0, strongest / 127.5)
+    return _some(images, (images + sigma * torch.randn_like(images)).clamp(-1.0, 1.0), chance)

@@ -1,24 +1,30 @@
 """Supervised training of one detector on reals and fakes, half and half."""
 
+from typing import Any, cast
+
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from duel.device import autocast, place, to_network
+from duel.errors import DuelError
 from duel.families import DetectorSettings
 from duel.losses import detector_loss
 from duel.models import build
-from duel.models.inference import predict
-from duel.scores import auc
-from duel.train.augment import blur, flip, jpeg
-from duel.train.loop import ImageFeed, Trainer, mix, seeded
+from duel.models.detector import Detector, calibrated
+from duel.models.inference import predict_logits
+from duel.scores import auc, calibration_error, fit_platt, sigmoid
+from duel.train.augment import blur, flip, jpeg, noise
+from duel.train.loop import Diverged, ImageFeed, Trainer, mix, seeded
 
 
 class DetectorTrainer(Trainer):
     """Trains a detector of `family` on `reals` and `fakes`, uint8 [N, 3, S, S] and [M, 3, S, S].
 
-    Reports hold "auc" and "accuracy" (at P(fake) = 0.5, both classes weighing the same) on the validation
-    images, and "loss". "images" counts reals and fakes shown; the two keep to half of each batch.
+    start: a detector's state dict to start from, calibrated or not; without it the first weights are random.
+    Reports hold "auc", "accuracy" (at P(fake) = 0.5) and "calibration_error" on the validation images, both
+    classes weighing the same and the last two of the calibrated network, and "loss". "images" counts reals and
+    fakes shown; the two keep to half of each batch.
     """
 
     def __init__(
@@ -33,6 +39,7 @@ class DetectorTrainer(Trainer):
         image_size: int,
         device: torch.device,
         seed: int,
+        start: dict[str, Tensor] | None = None,
     ) -> None:
         self._half = settings.batch_size // 2
         super().__init__(batch_size=2 * self._half, device=device, seed=seed)
@@ -40,18 +47,25 @@ class DetectorTrainer(Trainer):
         self._reals = ImageFeed(reals, mix(seed, 1), device)
         self._fakes = ImageFeed(fakes, mix(seed, 2), device)
         self._val_reals, self._val_fakes = val_reals, val_fakes
+        self._read_at = -1  # the image count at which the validation images were last read
         self._is_fake = torch.arange(2 * self._half, device=device) >= self._half
         with seeded(device, seed, 3):
-            self._network = place(build("detector", family, image_size, settings), device)
+            network = cast(Detector, build("detector", family, image_size, settings))
+        self._network = cast(Detector, place(network if start is None else _started(network, start), device))
         self._adam = torch.optim.AdamW(
             self._network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         self.parts = {"detector": self._network, "adam": self._adam}
 
     @property
-    def detector(self) -> nn.Module:
-        """The network as trained so far, in eval mode."""
-        return self._network.eval()
+    def detector(self) -> Detector:
+        """A copy of the network as trained so far, calibrated on the validation images, in eval mode."""
+        return calibrated(self._network, *fit_platt(*self._validation_logits()))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to `state`."""
+        super().load_state_dict(state)
+        self._read_at = -1
 
     def _step(self) -> dict[str, Tensor]:
         position = self.images // 2
@@ -67,14 +81,45 @@ class DetectorTrainer(Trainer):
         return {"loss": loss}
 
     def _augment(self, images: Tensor) -> Tensor:
-        chances = self.settings
-        for change, chance in ((flip, chances.flip), (blur, chances.blur), (jpeg, chances.jpeg)):
-            if chance > 0:
-                images = change(images, chance)
+        at = self.settings
+        if at.flip > 0:
+            images = flip(images, at.flip)
+        if at.blur > 0:
+            images = blur(images, at.blur, at.blur_sigma)
+        if at.noise > 0:
+            images = noise(images, at.noise, at.noise_sigma)
+        if at.jpeg > 0:
+            images = jpeg(images, at.jpeg, at.jpeg_quality)
         return images
 
+    def _validation_logits(self) -> tuple[np.ndarray, np.ndarray]:
+        """The network's own logits of the validation reals and fakes, read once for each state of the training."""
+        if self._read_at != self.images:
+            network = self._network.eval()
+            on_reals, on_fakes = (
+                predict_logits(network, images, self.device) for images in (self._val_reals, self._val_fakes)
+            )
+            if not (np.isfinite(on_reals).all() and np.isfinite(on_fakes).all()):
+                raise Diverged(f"a validation image's logit is not finite after {self.images:,} images")
+            self._read, self._read_at = (on_reals, on_fakes), self.images
+        return self._read
+
     def _validate(self) -> dict[str, float]:
-        on_reals = predict(self.detector, self._val_reals, self.device)
-        on_fakes = predict(self.detector, self._val_fakes, self.device)
-        accuracy = (np.mean(on_reals < 0.5) + np.mean(on_fakes >= 0.5)) / 2
-        return {"auc": auc(on_reals, on_fakes), "accuracy": float(accuracy)}
+        on_reals, on_fakes = self._validation_logits()
+        scale, shift = fit_platt(on_reals, on_fakes)
+        p_reals, p_fakes = (sigmoid(scale * x + shift) for x in (on_reals, on_fakes))
+        return {
+            "auc": auc(on_reals, on_fakes),  # of the logits: a calibration has no say in it
+            "accuracy": float((np.mean(p_reals < 0.5) + np.mean(p_fakes >= 0.5)) / 2),
+            "calibration_error": calibration_error(p_reals, p_fakes),
+        }
+
+
+def _started(network: Detector, weights: dict[str, Tensor]) -> Detector:
+    """`network` with the weights of another of its kind, without that one's calibration."""
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DuelError(f"the weights to start from do not fit the detector: {error}") from error
+    network.calibrate(1.0, 0.0)
+    return network

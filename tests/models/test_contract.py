@@ -1,5 +1,7 @@
 """What every registered family keeps to, whatever it is."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from duel.errors import UsageError
 from duel.families import DETECTOR_FAMILIES, FAMILIES, GENERATOR_FAMILIES
 from duel.losses import detector_loss
 from duel.models import DETECTORS, DISCRIMINATORS, GENERATORS, build, build_discriminator
+from duel.models.detector import calibrated
 from duel.models.inference import make_fakes, predict
+from duel.train.detector import DetectorTrainer
 
 CPU = torch.device("cpu")
 SIZES = (16, 32, 64, 128)
@@ -22,6 +26,14 @@ VARIANTS = [
     ("detector", "cnn", {"depth": 6}),
     ("detector", "resnet18", {"depth": 2}),
     ("detector", "resnet18", {}),
+    ("detector", "residual", {"front": "srm"}),
+    ("detector", "residual", {"front": "npr"}),
+    ("detector", "spectrum", {"transform": "dct"}),
+    ("detector", "spectrum", {"transform": "fft", "block": 8}),
+    ("detector", "spectrum", {"classifier": "linear"}),
+    ("detector", "patch", {}),
+    ("detector", "patch", {"depth": 1, "stride": 1}),
+    ("detector", "probe", {"input_size": 32}),
 ]
 GENERATOR_VARIANTS = [variant for variant in VARIANTS if variant[0] == "generator"]
 DETECTOR_VARIANTS = [variant for variant in VARIANTS if variant[0] == "detector"]
@@ -68,7 +80,12 @@ def test_generator_shapes(variant, size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("variant", DETECTOR_VARIANTS, ids=str)
 def test_detector_shapes(variant, size):
-    logits = make(*variant, size)(torch.rand(3, 3, size, size) * 2 - 1)
+    detector, some = make(*variant, size), torch.rand(3, 3, size, size) * 2 - 1
+    logits = detector(some)
+    assert logits.shape == (3,)
+    assert logits.dtype == torch.float32
+    with autocast(CPU):
+        logits = detector(some)
     assert logits.shape == (3,)
     assert logits.dtype == torch.float32
 
@@ -100,6 +117,18 @@ def test_saved_and_loaded_gives_the_same_output(variant, tmp_path):
     assert (config["side"], config["family"], config["image_size"]) == (side, family, 32)
     assert not loaded.training
     assert (answer(loaded) == answer(network)).all()
+
+
+@pytest.mark.parametrize("variant", DETECTOR_VARIANTS, ids=str)
+def test_gradients_reach_every_image(variant):
+    """A generator is trained through detectors."""
+    detector = make(*variant).eval()
+    for amp in (contextlib.nullcontext(), autocast(CPU)):
+        some = (torch.rand(4, 3, 32, 32) * 2 - 1).requires_grad_()
+        with amp:
+            detector(some).sum().backward()
+        assert some.grad.isfinite().all()
+        assert (some.grad.flatten(1).abs().sum(1) > 0).all()
 
 
 def answer(network):
@@ -137,6 +166,40 @@ def test_predictions_are_probabilities_of_each_image(variant):
 
 
 @pytest.mark.parametrize("variant", DETECTOR_VARIANTS, ids=str)
+def test_calibration_stretches_and_moves_the_logits_and_is_saved(variant):
+    detector = make(*variant).eval()
+    some = torch.rand(16, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        plain, moved = detector(some), calibrated(detector, 2.5, -0.5)
+        assert torch.allclose(moved(some), 2.5 * plain - 0.5)
+        assert (detector(some) == plain).all()
+        moved.load_state_dict(detector.state_dict())
+        assert (moved(some) == plain).all()
+
+
+@pytest.mark.parametrize("variant", DETECTOR_VARIANTS, ids=str)
+def test_detector_learns_to_see_a_checkerboard(variant):
+    """Smooth images, and the same with the faint pattern that transposed convolutions leave."""
+    side, family, changes = variant
+    settings = settings_of(side, family, {**changes, "batch_size": 32, "lr": 3e-3, "dropout": 0.0})
+    clean = smooth_faces(600, 16)
+    board = np.where(np.indices((16, 16)).sum(0) % 2, 4, -4)
+    marked = (clean + board).astype(np.uint8)
+    trainer = DetectorTrainer(
+        family, settings, clean[:200], marked[200:400], clean[400:500], marked[500:],
+        image_size=16, device=CPU, seed=0,
+    )  # fmt: skip
+    report = next(trainer.run(40 * 32, 40 * 32))
+    assert report["auc"] > 0.9
+    assert report["accuracy"] > 0.8
+
+
+def smooth_faces(count, size):
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 150 + 50
+    return torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear").byte().numpy()
+
+
+@pytest.mark.parametrize("variant", DETECTOR_VARIANTS, ids=str)
 def test_folding_batch_norm_changes_nothing(variant):
     detector = make(*variant)
     some = torch.rand(16, 3, 32, 32)
@@ -156,7 +219,7 @@ def test_predict_reads_memory_that_cannot_be_written():
 
 def test_unknown_family_and_size_are_named():
     settings = settings_of("detector", "cnn", {})
-    with pytest.raises(UsageError, match="family: 'vit' is unknown here; allowed: cnn, resnet18"):
+    with pytest.raises(UsageError, match="family: 'vit' is unknown here; allowed: cnn, resnet18, residual"):
         build("detector", "vit", 32, settings)
     with pytest.raises(UsageError, match="image_size: 48 is not one of 16, 32, 64, 128, 256"):
         build("detector", "cnn", 48, settings)

@@ -94,7 +94,7 @@ def test_reports_come_at_the_marks(make):
 def test_names_in_reports():
     shared = {"images", "seconds", "validation_seconds", "images_per_second"}
     assert set(next(gan().run(16, 16))) == shared | {"kid", "loss_discriminator", "loss_generator"}
-    assert set(next(detection().run(16, 16))) == shared | {"auc", "accuracy", "loss"}
+    assert set(next(detection().run(16, 16))) == shared | {"auc", "accuracy", "calibration_error", "loss"}
 
 
 @pytest.mark.parametrize(
