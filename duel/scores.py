@@ -75,14 +75,17 @@ def _logistic(
 
 
 def calibration_error(real_probs: NDArray[np.floating], fake_probs: NDArray[np.floating], bins: int = 15) -> float:
-    """The expected calibration error (Guo 2017) of P(fake), both classes weighing the same: 0 to 1, lower is better.
+    """Expected calibration error: by how much the stated confidence differs from the share of right answers.
 
-    real_probs [n_real], fake_probs [n_fake], at least one each. Over `bins` equal bins of P(fake): how far its mean
-    lies from the share of fakes, weighed by what falls into the bin.
+    real_probs [n_real], fake_probs [n_fake]: P(fake), at least one each. The confidence of an answer is P(fake) or
+    one minus that, whichever is larger; answers are put into `bins` of equal width, and the gaps between mean
+    confidence and accuracy are averaged by the weight of each bin (Guo 2017). Both classes weigh the same,
+    whatever their sizes.
     """
     probs = np.concatenate([real_probs, fake_probs]).astype(np.float64)
-    is_fake = np.repeat([0.0, 1.0], [len(real_probs), len(fake_probs)])
+    says_fake = probs >= 0.5
+    right = says_fake == (np.arange(len(probs)) >= len(real_probs))
     weights = np.repeat([0.5 / len(real_probs), 0.5 / len(fake_probs)], [len(real_probs), len(fake_probs)])
-    places = np.minimum((probs * bins).astype(int), bins - 1)
-    gaps = np.bincount(places, weights * (probs - is_fake), bins)
-    return float(np.abs(gaps).sum())
+    surplus = weights * (np.where(says_fake, probs, 1 - probs) - right)
+    bin_of = np.minimum((np.where(says_fake, probs, 1 - probs) * bins).astype(int), bins - 1)
+    return float(np.abs(np.bincount(bin_of, surplus)).sum())

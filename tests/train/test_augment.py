@@ -1,11 +1,12 @@
 import io
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from duel.train.augment import blur, colour, cutout, diff_augment, flip, jpeg, jpeg_round_trip, translate
+from duel.train.augment import blur, colour, cutout, diff_augment, flip, jpeg, jpeg_round_trip, noise, translate
 
 
 def smooth_images(count, size, seed=0):
@@ -63,7 +64,7 @@ def test_cutout_removes_at_most_a_quarter():
 def test_chances():
     torch.manual_seed(0)
     images = smooth_images(400, 16)
-    for change in (flip, blur, jpeg):
+    for change in (flip, blur, jpeg, partial(noise, strongest=10)):
         assert (change(images, 0.0) == images).all()
         changed = (change(images, 0.25) != images).flatten(1).any(1).float().mean()
         assert changed == pytest.approx(0.25, abs=0.08)
@@ -82,6 +83,39 @@ def test_blur_keeps_brightness_and_softens():
     assert blur(torch.ones(4, 3, 64, 64), 1.0) == pytest.approx(1, abs=1e-5)
     assert (soft.std((1, 2, 3)) <= images.std((1, 2, 3)) + 1e-6).all()
     assert soft.std() < 0.9 * images.std()
+
+
+def test_blur_is_at_most_as_strong_as_asked():
+    """A point spread by a Gaussian keeps its sum; the variance along a line is sigma squared."""
+    torch.manual_seed(0)
+    dot = torch.zeros(300, 1, 64, 64)
+    dot[:, :, 32, 32] = 1
+    for strongest in (2.0, 8.0):
+        spread = (blur(dot, 1.0, strongest).sum((1, 2)) * (torch.arange(64) - 32.0) ** 2).sum(1).sqrt()
+        assert 0.9 < spread.max() / (strongest * 64 / 256) < 1.1
+    assert torch.allclose(blur(dot, 1.0, 0.1), dot)
+
+
+def test_jpeg_is_at_least_as_good_as_asked():
+    images = smooth_images(1, 32).repeat(200, 1, 1, 1)
+    damage = {}
+    for lowest in (10, 90):
+        torch.manual_seed(0)
+        damage[lowest] = (jpeg(images, 1.0, lowest) - images).abs().mean((1, 2, 3))
+        worst = (jpeg_round_trip(images[:1], torch.full((1, 1, 1, 1), float(lowest))) - images[:1]).abs().mean()
+        assert damage[lowest].max() == pytest.approx(worst.item(), rel=0.1)
+    assert damage[10].max() > 2 * damage[90].max()
+
+
+def test_noise_is_gaussian_and_at_most_as_strong_as_asked():
+    torch.manual_seed(0)
+    grey = torch.zeros(400, 3, 16, 16)
+    levels = (noise(grey, 1.0, 20.0) * 127.5).flatten(1)
+    sigma = levels.std(1)
+    assert 18 < sigma.max() < 22
+    assert sigma.mean() == pytest.approx(10, abs=1)  # evenly from none to the strongest
+    assert (levels / sigma[:, None]).square().square().mean() == pytest.approx(3, abs=0.1)  # a Gaussian's kurtosis
+    assert noise(torch.ones(2, 3, 16, 16), 1.0, 20.0).max() <= 1
 
 
 @pytest.mark.parametrize("quality", [30, 50, 75, 95])

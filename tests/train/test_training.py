@@ -46,8 +46,8 @@ def gan(settings=SMALL_GAN, images=None, scorer=brightness_distance, seed=3, eva
     )
 
 
-def detection(settings=None, seed=3):
-    settings = settings or CnnSettings(width=8, depth=2, batch_size=16, blur=0.2, jpeg=0.2)
+def detection(settings=None, seed=3, start=None):
+    settings = settings or CnnSettings(width=8, depth=2, batch_size=16, blur=0.2, jpeg=0.2, noise=0.2)
     inverted = 255 - blobs(150, 1)
     return DetectorTrainer(
         "resnet18" if isinstance(settings, Resnet18Settings) else "cnn",
@@ -59,6 +59,7 @@ def detection(settings=None, seed=3):
         image_size=16,
         device=CPU,
         seed=seed,
+        start=start,
     )
 
 
