@@ -300,6 +300,35 @@ def test_a_season_in_progress_has_the_guards_findings_already(league):
     assert all(mark.split(",")[0] in text for mark in expected)
 
 
+def test_a_season_whose_detectors_are_still_to_come_is_shown(league):
+    edit(league, status="running")
+    for name in ("leaderboard", "twins", "twin_matches", "leave_one_out"):
+        (league / f"{name}.csv").unlink()
+    trials, matches = pd.read_csv(league / "trials.csv"), pd.read_csv(league / "matches.csv")
+    trials = trials[(trials["season"] == 1) | ((trials["season"] == 2) & (trials["side"] == "generator"))]
+    trials.to_csv(league / "trials.csv", index=False)
+    matches[~matches["generator"].str.startswith("s") & matches["detector"].str.startswith("d")].to_csv(
+        league / "matches.csv", index=False
+    )
+    text = read(league).text
+    assert "The race between the seasons" in text
+    assert "The mean KID of season 2 is" in text
+    assert "The detectors of season 1" not in text
+
+
+def test_what_the_files_of_a_league_hold_is_escaped(league):
+    evil = "<u>alert(1)</u>"
+    for name, column in (("leaderboard", "mark"), ("twins", "twin_of"), ("leave_one_out", "family")):
+        table = pd.read_csv(league / f"{name}.csv")
+        table.assign(**{column: evil}).rename(columns={"accuracy_blur1": f"accuracy_{evil}", "sagan": evil}).to_csv(
+            league / f"{name}.csv", index=False
+        )
+    edit(league, settings={"guard": {"kid_share": evil, "copies": None}})
+    html = write_report(league).read_text(encoding="utf-8")
+    assert "<u>" not in html
+    assert Reader(html).text.count(evil) > 5
+
+
 # -- an unfinished run
 
 
