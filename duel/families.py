@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Gamma = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -19,13 +20,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+ObjectiveName = Literal["non_saturating", "least_squares", "hinge", "relativistic"]
+
+
 class GeneratorSettings(Settings):
     """What every generator family shares: the adversarial training around the network."""
 
     latent: int = Field(100, ge=1, le=1024, description="numbers of noise that make one face")
     batch_size: int = Field(128, ge=4, le=4096, description="images a step")
-    objective: Literal["non_saturating", "least_squares", "hinge"] = Field(
-        "non_saturating", description="GAN objective (Goodfellow 2014, Mao 2017, Lim & Ye 2017)"
+    objective: ObjectiveName = Field(
+        "non_saturating", description="GAN objective (Goodfellow 2014, Mao 2017, Lim & Ye 2017, RpGAN in Huang 2024)"
     )
     lr_generator: Rate = Field(2e-4, description="Adam learning rate of the generator")
     lr_discriminator: Rate = Field(2e-4, description="Adam learning rate of the discriminator")
@@ -35,6 +39,11 @@ class GeneratorSettings(Settings):
         10_000, ge=0, description="half-life, in images, of the weights' moving average; 0 switches it off"
     )
     augment: bool = Field(False, description="DiffAugment on what the discriminator sees (Zhao 2020)")
+    r1: Gamma = Field(0.0, description="gamma of the gradient penalty on reals (Mescheder 2018); 0 switches it off")
+    r2: Gamma = Field(0.0, description="gamma of the gradient penalty on fakes; 0 switches it off")
+    penalty_every: int = Field(
+        16, ge=1, le=64, description="steps from one penalty to the next, which counts so many times (Karras 2020)"
+    )
 
 
 class DcganSettings(GeneratorSettings):
@@ -48,6 +57,42 @@ class DcganSettings(GeneratorSettings):
     norm_discriminator: Literal["batch", "spectral"] = Field(
         "batch", description="the paper's batch norm, or spectral normalisation (Miyato 2018)"
     )
+
+
+class SnganSettings(GeneratorSettings):
+    """SNGAN (Miyato 2018): residual blocks, batch norm in the generator, spectral norm in the discriminator."""
+
+    latent: int = Field(128, ge=1, le=1024, description="numbers of noise that make one face")
+    objective: ObjectiveName = Field("hinge", description="GAN objective")
+    beta1: Fraction = Field(0.0, description="Adam's first beta, both networks")
+    beta2: Fraction = Field(0.9, description="Adam's second beta, both networks")
+    width: int = Field(64, ge=4, le=512, description="channels of the generator's last block")
+    width_discriminator: int = Field(64, ge=4, le=512, description="channels of the discriminator's first block")
+
+
+class SaganSettings(SnganSettings):
+    """SAGAN (Zhang 2019): SNGAN's blocks, self-attention, spectral norm in both networks, two learning rates."""
+
+    lr_generator: Rate = Field(1e-4, description="Adam learning rate of the generator")
+    lr_discriminator: Rate = Field(4e-4, description="Adam learning rate of the discriminator (TTUR: Heusel 2017)")
+    attention: Literal[8, 16, 32] = Field(
+        32, description="side of the feature map that attends to itself; at most half of the image's"
+    )
+
+
+class R3ganSettings(GeneratorSettings):
+    """R3GAN (Huang 2024): plain residual networks without norms, the relativistic objective, R1 and R2."""
+
+    latent: int = Field(64, ge=1, le=1024, description="numbers of noise that make one face")
+    objective: ObjectiveName = Field("relativistic", description="GAN objective")
+    beta1: Fraction = Field(0.0, description="Adam's first beta, both networks")
+    beta2: Fraction = Field(0.99, description="Adam's second beta, both networks")
+    r1: Gamma = Field(1.0, description="gamma of the gradient penalty on reals; 0 switches it off")
+    r2: Gamma = Field(1.0, description="gamma of the gradient penalty on fakes; 0 switches it off")
+    penalty_every: int = Field(1, ge=1, le=64, description="steps from one penalty to the next; 1 in the paper")
+    width: int = Field(64, ge=4, le=512, description="channels of the generator's last stage")
+    width_discriminator: int = Field(64, ge=4, le=512, description="channels of the discriminator's first stage")
+    depth: int = Field(2, ge=1, le=4, description="residual blocks a stage (2 in the paper), both networks")
 
 
 class DetectorSettings(Settings):
@@ -124,7 +169,12 @@ class ProbeSettings(DetectorSettings):
     )
 
 
-GENERATOR_FAMILIES: dict[str, type[GeneratorSettings]] = {"dcgan": DcganSettings}
+GENERATOR_FAMILIES: dict[str, type[GeneratorSettings]] = {
+    "dcgan": DcganSettings,
+    "sngan": SnganSettings,
+    "sagan": SaganSettings,
+    "r3gan": R3ganSettings,
+}
 DETECTOR_FAMILIES: dict[str, type[DetectorSettings]] = {
     "cnn": CnnSettings,
     "resnet18": Resnet18Settings,

@@ -15,14 +15,27 @@ from duel.models.cnn import CnnDetector
 from duel.models.dcgan import DcganDiscriminator, DcganGenerator
 from duel.models.patch import PatchDetector
 from duel.models.probe import ProbeDetector
+from duel.models.r3gan import R3ganDiscriminator, R3ganGenerator
 from duel.models.residual import ResidualDetector
 from duel.models.resnet18 import Resnet18Detector
+from duel.models.sagan import SaganDiscriminator, SaganGenerator
+from duel.models.sngan import SnganDiscriminator, SnganGenerator
 from duel.models.spectrum import SpectrumDetector
 
 Builder = Callable[[int, Any], nn.Module]  # (image_size, the family's settings) -> network
 
-GENERATORS: dict[str, Builder] = {"dcgan": DcganGenerator}
-DISCRIMINATORS: dict[str, Builder] = {"dcgan": DcganDiscriminator}
+GENERATORS: dict[str, Builder] = {
+    "dcgan": DcganGenerator,
+    "sngan": SnganGenerator,
+    "sagan": SaganGenerator,
+    "r3gan": R3ganGenerator,
+}
+DISCRIMINATORS: dict[str, Builder] = {
+    "dcgan": DcganDiscriminator,
+    "sngan": SnganDiscriminator,
+    "sagan": SaganDiscriminator,
+    "r3gan": R3ganDiscriminator,
+}
 DETECTORS: dict[str, Builder] = {
     "cnn": CnnDetector,
     "resnet18": Resnet18Detector,

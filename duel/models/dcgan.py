@@ -10,15 +10,10 @@ from torch import Tensor, nn
 
 from duel.families import DcganSettings
 from duel.models.convolutions import Double, Gather, Halve, Project
-from duel.models.layers import NearestUpsample, spectral, stages_down_to
+from duel.models.layers import NearestUpsample, growing, spectral_all, stages_down_to
 
 WIDEST = 8  # the paper's 64x64 network grows to 8 times its first width; larger images stay there
 FIRST = 4  # side of the smallest feature map
-
-
-def _channels(width: int, stages: int) -> list[int]:
-    """Channels after each stage, the one nearest the image first: width, 2 width, ... up to 8 width."""
-    return [width * min(2**stage, WIDEST) for stage in range(stages)]
 
 
 def _initialise(network: nn.Module) -> None:
@@ -37,7 +32,7 @@ class DcganGenerator(nn.Module):
     def __init__(self, image_size: int, settings: DcganSettings) -> None:
         super().__init__()
         self.latent = settings.latent
-        channels = _channels(settings.width, stages_down_to(FIRST, image_size))[::-1]
+        channels = growing(settings.width, stages_down_to(FIRST, image_size), WIDEST)[::-1]
         layers: list[nn.Module] = [
             Project(settings.latent, channels[0], FIRST),
             nn.BatchNorm2d(channels[0]),
@@ -65,7 +60,7 @@ class DcganDiscriminator(nn.Module):
 
     def __init__(self, image_size: int, settings: DcganSettings) -> None:
         super().__init__()
-        channels = _channels(settings.width_discriminator, stages_down_to(FIRST, image_size))
+        channels = growing(settings.width_discriminator, stages_down_to(FIRST, image_size), WIDEST)
         layers: list[nn.Module] = []
         for stage, (before, after) in enumerate(pairwise([3, *channels])):
             norm = settings.norm_discriminator == "batch" and stage > 0  # none at the image, as in the paper
@@ -76,9 +71,7 @@ class DcganDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
         _initialise(self)
         if settings.norm_discriminator == "spectral":
-            for layer in self.layers:
-                if isinstance(layer, nn.Conv2d):
-                    spectral(layer)
+            spectral_all(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images."""

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import update_bn
 
 from duel.device import autocast, place, to_network
 from duel.families import GeneratorSettings
-from duel.losses import discriminator_loss, generator_loss
+from duel.losses import OBJECTIVES, discriminator_loss, generator_loss, gradient_penalty
 from duel.models import build, build_discriminator
 from duel.models.inference import make_fakes, make_noise, render
 from duel.train.augment import diff_augment
@@ -52,7 +52,7 @@ class GeneratorTrainer(Trainer):
             self._live = place(build("generator", family, image_size, settings), device)
             self._judge = place(build_discriminator(family, image_size, settings), device)
         self._averaged = copy.deepcopy(self._live).requires_grad_(False)
-        self._averaged_at = -1  # the image count at which its batch norm was last set
+        self._averaged_at = -1  # the image count at which its buffers were last set
         betas = (settings.beta1, settings.beta2)
         adam = torch.optim.Adam
         self._live_adam = adam(self._live.parameters(), settings.lr_generator, betas, fused=True)
@@ -69,7 +69,7 @@ class GeneratorTrainer(Trainer):
     def generator(self) -> nn.Module:
         """The averaged generator, in eval mode; training on changes it."""
         if self._averaged_at != self.images:
-            self._set_batch_norm()
+            self._set_buffers()
             self._averaged_at = self.images
         return self._averaged.eval()
 
@@ -91,24 +91,50 @@ class GeneratorTrainer(Trainer):
         noise = torch.randn(self.batch_size, self.settings.latent, device=self.device)
         with autocast(self.device):
             fakes = self._live(noise)
-
-        # discriminator: tell this batch's reals from this batch's fakes
-        real_logits, fake_logits = self._judge_logits(reals), self._judge_logits(fakes.detach())
-        loss_discriminator = discriminator_loss(self.settings.objective, real_logits, fake_logits)
-        _descend(loss_discriminator, self._judge_adam)
-
-        # generator: the same fakes before the better discriminator, whose own gradients nobody needs
-        self._judge.requires_grad_(False)
-        loss_generator = generator_loss(self.settings.objective, self._judge_logits(fakes))
-        _descend(loss_generator, self._live_adam)
-        self._judge.requires_grad_(True)
-
+        loss_discriminator = self._discriminator_step(reals, fakes.detach())
+        loss_generator = self._generator_step(reals, fakes)
         self._average()
         return {"loss_discriminator": loss_discriminator, "loss_generator": loss_generator}
 
+    def _discriminator_step(self, reals: Tensor, fakes: Tensor) -> Tensor:
+        """Tell this batch's reals from this batch's fakes, and every `penalty_every` steps do so smoothly."""
+        r1, r2 = self._penalty_weights()
+        reals = self._shown(reals).detach().requires_grad_(r1 > 0)
+        fakes = self._shown(fakes).detach().requires_grad_(r2 > 0)
+        real_logits, fake_logits = self._judge_logits(reals), self._judge_logits(fakes)
+        loss = discriminator_loss(self.settings.objective, real_logits, fake_logits)
+        if r1:
+            loss = loss + r1 / 2 * gradient_penalty(reals, real_logits)
+        if r2:
+            loss = loss + r2 / 2 * gradient_penalty(fakes, fake_logits)
+        _descend(loss, self._judge_adam)
+        return loss
+
+    def _penalty_weights(self) -> tuple[float, float]:
+        """R1's and R2's gamma at this step: 0, or with lazy regularisation now and then its multiple (Karras 2020)."""
+        every = self.settings.penalty_every
+        due = every if self.images // self.batch_size % every == 0 else 0
+        return due * self.settings.r1, due * self.settings.r2
+
+    def _generator_step(self, reals: Tensor, fakes: Tensor) -> Tensor:
+        """Put the same fakes before the better discriminator, whose own gradients nobody needs."""
+        self._judge.requires_grad_(False)
+        fake_logits = self._judge_logits(self._shown(fakes))
+        real_logits = None
+        if OBJECTIVES[self.settings.objective].paired:
+            with torch.no_grad():
+                real_logits = self._judge_logits(self._shown(reals))
+        loss = generator_loss(self.settings.objective, fake_logits, real_logits)
+        _descend(loss, self._live_adam)
+        self._judge.requires_grad_(True)
+        return loss
+
+    def _shown(self, images: Tensor) -> Tensor:
+        """Images as the discriminator sees them, in float32."""
+        images = images.float()
+        return diff_augment(images) if self.settings.augment else images
+
     def _judge_logits(self, images: Tensor) -> Tensor:
-        if self.settings.augment:
-            images = diff_augment(images.float())
         with autocast(self.device):
             return self._judge(images)
 
@@ -118,8 +144,14 @@ class GeneratorTrainer(Trainer):
         torch._foreach_lerp_(list(self._averaged.parameters()), list(self._live.parameters()), 1 - keep)
 
     @torch.no_grad()
-    def _set_batch_norm(self) -> None:
-        """Measures the statistics anew: those of the live weights do not belong to the averaged ones."""
+    def _set_buffers(self) -> None:
+        """Measures batch norm's statistics anew: those of the live weights do not belong to the averaged ones.
+
+        Spectral norm's vectors start from the live ones, so that they follow from the training alone, however
+        often someone has looked.
+        """
+        for mine, live in zip(self._averaged.buffers(), self._live.buffers(), strict=True):
+            mine.copy_(live)
         noise = make_noise(NORM_BATCHES * NORM_BATCH, self.settings.latent, mix(self.seed, 4))
         with autocast(self.device):
             update_bn(noise.split(NORM_BATCH), self._averaged, self.device)

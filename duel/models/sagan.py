@@ -1,0 +1,71 @@
+"""SAGAN: Zhang, Goodfellow, Metaxas & Odena 2019, 'Self-Attention Generative Adversarial Networks'.
+
+SNGAN's residual networks with one layer of self-attention each and with spectral norm in both. The paper
+conditions batch norm on a class; here are no classes.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from duel.families import SaganSettings
+from duel.models.layers import spectral_all, stages_down_to
+from duel.models.sngan import FIRST, SnganGenerator, discriminator_layers
+
+SHARE = 8  # the paper's k: queries, keys and values have so many times fewer channels than the maps
+
+
+class SelfAttention(nn.Module):
+    """Every pixel of a map [N, C, S, S] looks at all others; what it finds is added, times gamma, at first 0.
+
+    Keys and values are pooled to half the side, as the authors' own networks do: a quarter of the work.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = max(1, channels // SHARE)
+        self.query = nn.Conv2d(channels, inner, 1)
+        self.key = nn.Conv2d(channels, inner, 1)
+        self.value = nn.Conv2d(channels, inner, 1)
+        self.out = nn.Conv2d(inner, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The maps, and what they attend to."""
+        query = self.query(maps).flatten(2)
+        key, value = (F.max_pool2d(layer(maps), 2).flatten(2) for layer in (self.key, self.value))
+        attention = (query.transpose(1, 2) @ key).softmax(-1)  # [N, from, to]
+        found = value @ attention.transpose(1, 2)
+        return maps + self.gamma.to(maps.dtype) * self.out(found.unflatten(2, maps.shape[2:]))
+
+
+def _attention_side(image_size: int, settings: SaganSettings) -> int:
+    """The side asked for, or the largest that is below the image's."""
+    return min(settings.attention, image_size // 2)
+
+
+class SaganGenerator(SnganGenerator):
+    """Noise [N, latent] -> images [N, 3, S, S] in [-1, 1]."""
+
+    def __init__(self, image_size: int, settings: SaganSettings) -> None:
+        super().__init__(image_size, settings)
+        block = stages_down_to(FIRST, _attention_side(image_size, settings))
+        channels: int = self.layers[block].channels  # type: ignore[assignment]
+        self.layers.insert(block + 1, SelfAttention(channels))
+        spectral_all(self)
+
+
+class SaganDiscriminator(nn.Module):
+    """Images [N, 3, S, S] in [-1, 1] -> logits [N], high for real."""
+
+    def __init__(self, image_size: int, settings: SaganSettings) -> None:
+        super().__init__()
+        self.layers = discriminator_layers(image_size, settings)
+        halvings = stages_down_to(_attention_side(image_size, settings), image_size)
+        channels: int = self.layers[halvings - 1].channels  # type: ignore[assignment]
+        self.layers.insert(halvings, SelfAttention(channels))
+        spectral_all(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images."""
+        return self.layers(images)
