@@ -1,6 +1,7 @@
 """What every registered family keeps to, whatever it is."""
 
 import contextlib
+import copy
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from duel.checkpoint import load_model, save_model
 from duel.device import autocast, fold_batch_norm
 from duel.errors import UsageError
 from duel.families import DETECTOR_FAMILIES, FAMILIES, GENERATOR_FAMILIES
-from duel.losses import detector_loss
+from duel.losses import detector_loss, gradient_penalty
 from duel.models import DETECTORS, DISCRIMINATORS, GENERATORS, build, build_discriminator
 from duel.models.detector import calibrated
 from duel.models.inference import make_fakes, predict
 from duel.train.detector import DetectorTrainer
+from duel.train.generator import GeneratorTrainer
 
 CPU = torch.device("cpu")
 SIZES = (16, 32, 64, 128)
@@ -22,6 +24,11 @@ SMALL = {"width": 8, "width_discriminator": 8, "latent": 10}  # whatever of it a
 VARIANTS = [
     ("generator", "dcgan", {}),
     ("generator", "dcgan", {"upsample": "nearest", "norm_discriminator": "spectral"}),
+    ("generator", "sngan", {}),
+    ("generator", "sagan", {}),
+    ("generator", "sagan", {"attention": 8}),
+    ("generator", "r3gan", {}),
+    ("generator", "r3gan", {"depth": 1, "width": 12}),
     ("detector", "cnn", {}),
     ("detector", "cnn", {"depth": 6}),
     ("detector", "resnet18", {"depth": 2}),
@@ -90,12 +97,21 @@ def test_detector_shapes(variant, size):
     assert logits.dtype == torch.float32
 
 
+def awake(network):
+    """The network after what begins at 0 by design has moved, as any training step does: it shuts off other weights."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "bias" not in name and not parameter.any():
+                parameter.normal_(0.0, 0.1)
+    return network
+
+
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_gradients_reach_every_weight(variant):
     side, family, _ = variant
-    network = make(*variant)
+    network = awake(make(*variant))
     if side == "generator":
-        discriminator = build_discriminator(family, 32, settings_of(*variant))
+        discriminator = awake(build_discriminator(family, 32, settings_of(*variant)))
         discriminator(network(torch.randn(8, network.latent))).mean().backward()
         networks = [network, discriminator]
     else:
@@ -151,6 +167,50 @@ def test_fakes_follow_the_seed_and_not_the_batch(variant):
     assert (fakes != make_fakes(generator, 50, seed=2, device=CPU)).any()
     other = make_fakes(generator, 50, seed=1, device=CPU, batch=7)
     assert np.abs(fakes.astype(int) - other).max() <= 2  # rounding in other orders, no other noise
+
+
+TWO_COLOURS = np.full((3, 16, 16), 40, np.uint8)
+TWO_COLOURS[0, :8] = TWO_COLOURS[2, 8:] = 210  # red above, blue below
+
+
+@pytest.mark.parametrize("variant", GENERATOR_VARIANTS, ids=str)
+def test_generator_learns_two_colours(variant):
+    noise = np.random.default_rng(0).normal(0, 8, (128, 3, 16, 16))
+    settings = settings_of(*variant).model_copy(
+        update={"lr_generator": 4e-3, "lr_discriminator": 4e-3, "batch_size": 16, "ema_images": 0}
+    )
+    trainer = GeneratorTrainer(
+        variant[1], settings, (TWO_COLOURS + noise).astype(np.uint8), lambda fakes: 0.0,
+        image_size=16, device=CPU, seed=0,
+    )  # fmt: skip
+
+    def off():
+        fakes = make_fakes(trainer.generator, 50, 1, CPU)
+        return np.abs(fakes.astype(float) - TWO_COLOURS).mean()
+
+    untrained = off()
+    trainer.train_to(16 * 40)
+    assert off() < 0.6 * untrained
+
+
+@pytest.mark.parametrize("variant", GENERATOR_VARIANTS, ids=str)
+def test_penalties_of_the_fast_path_are_those_of_float32(variant):
+    """The gradient of a penalty goes back twice through every kernel."""
+    torch.manual_seed(0)
+    discriminator = awake(build_discriminator(variant[1], 16, settings_of(*variant)))
+    reals = torch.rand(16, 3, 16, 16) * 2 - 1
+
+    def slopes(context):
+        network, shown = copy.deepcopy(discriminator), reals.clone().requires_grad_()
+        with context:
+            logits = network(shown)
+        gradient_penalty(shown, logits).backward()
+        return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+    plain, fast = slopes(contextlib.nullcontext()), slopes(autocast(CPU))
+    assert plain.abs().sum() > 0
+    assert torch.cosine_similarity(plain, fast, dim=0) > 0.98
+    assert fast.norm().item() == pytest.approx(plain.norm().item(), rel=0.1)
 
 
 @pytest.mark.parametrize("variant", DETECTOR_VARIANTS, ids=str)
