@@ -97,3 +97,8 @@ def gradient_penalty(images: Tensor, logits: Tensor) -> Tensor:
 def detector_loss(logits: Tensor, is_fake: Tensor) -> Tensor:
     """Binary cross-entropy of P(fake) = sigmoid(logit): a scalar. `is_fake` is float [N], 1 for fakes."""
     return F.binary_cross_entropy_with_logits(logits.float(), is_fake.to(torch.float32))
+
+
+def evasion_loss(panel_logits: list[Tensor]) -> Tensor:
+    """-log(1 - P(fake)) of fakes, averaged over detectors' logits [N] each: 0 where all of them are taken in."""
+    return torch.stack([F.softplus(logits.float()).mean() for logits in panel_logits]).mean()

@@ -8,19 +8,22 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "duel"
 # Each layer imports only from itself and those above it.
 LAYERS = [
-    {"errors", "seeds", "families", "scores", "spent"},
+    {"errors", "seeds", "families", "pfsp", "scores", "spaces", "spent"},
     {"config", "store", "progress", "device", "weather"},
     {"faces", "losses", "models"},
     {"metrics", "guard", "checkpoint", "ratings", "standings", "report"},
     {"train"},
     {"plan"},
     {"sweep"},
-    {"matches", "entrants"},
+    {"readings", "entrants"},
+    {"matches"},
     {"cluster", "rundir"},
     {"forecast", "stages"},
+    {"season"},
+    {"checks"},
     {"league"},
 ]
-MAY_IMPORT_RAY = {"sweep", "matches", "cluster", "forecast", "stages"}
+MAY_IMPORT_RAY = {"sweep", "readings", "cluster", "forecast", "stages", "season", "checks"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -16,6 +16,7 @@ from duel.models import build, build_discriminator
 from duel.models.inference import make_fakes, make_noise, render
 from duel.train.augment import diff_augment
 from duel.train.loop import ImageFeed, Trainer, mix, seeded
+from duel.train.rivals import Rivals
 
 EMA_RAMP = 0.1  # the average's half-life is never longer than this share of the images seen so far
 NORM_BATCHES, NORM_BATCH = 8, 128  # noise that sets the averaged generator's batch-norm statistics
@@ -27,6 +28,8 @@ class GeneratorTrainer(Trainer):
     `scorer` gives a number (KID) for `eval_fakes` fakes, uint8; lower is better. Reports hold "kid",
     "loss_discriminator" and "loss_generator". "images" counts the reals shown to the discriminator.
     The generator that is scored, sampled and kept has the moving average of the weights (Karras 2018).
+    start: an earlier training's `legacy`, to go on from with optimisers of its own. rivals: detectors to get past;
+    reports then hold "caught" too, the share of `eval_fakes` that they catch, and "loss_evasion".
     """
 
     def __init__(
@@ -41,6 +44,8 @@ class GeneratorTrainer(Trainer):
         seed: int,
         fixed_noise_count: int = 64,
         eval_fakes: int = 1000,
+        start: dict[str, dict[str, Tensor]] | None = None,
+        rivals: Rivals | None = None,
     ) -> None:
         super().__init__(batch_size=settings.batch_size, device=device, seed=seed)
         self.settings = settings
@@ -52,18 +57,28 @@ class GeneratorTrainer(Trainer):
             self._live = place(build("generator", family, image_size, settings), device)
             self._judge = place(build_discriminator(family, image_size, settings), device)
         self._averaged = copy.deepcopy(self._live).requires_grad_(False)
+        self._rivals = rivals
+        self._young = start is None  # an average of first weights is worth nothing
+        if start is not None:
+            for name, network in self._networks().items():
+                network.load_state_dict(start[name])
         self._averaged_at = -1  # the image count at which its buffers were last set
         betas = (settings.beta1, settings.beta2)
         adam = torch.optim.Adam
         self._live_adam = adam(self._live.parameters(), settings.lr_generator, betas, fused=True)
         self._judge_adam = adam(self._judge.parameters(), settings.lr_discriminator, betas, fused=True)
         self.parts = {
-            "generator": self._live,
-            "averaged": self._averaged,
-            "discriminator": self._judge,
+            **self._networks(),
             "generator_adam": self._live_adam,
             "discriminator_adam": self._judge_adam,
         }
+
+    def _networks(self) -> dict[str, nn.Module]:
+        return {"generator": self._live, "averaged": self._averaged, "discriminator": self._judge}
+
+    def legacy(self) -> dict[str, dict[str, Tensor]]:
+        """All networks' weights, for a later training to start from."""
+        return {name: network.state_dict() for name, network in self._networks().items()}
 
     @property
     def generator(self) -> nn.Module:
@@ -91,10 +106,10 @@ class GeneratorTrainer(Trainer):
         noise = torch.randn(self.batch_size, self.settings.latent, device=self.device)
         with autocast(self.device):
             fakes = self._live(noise)
-        loss_discriminator = self._discriminator_step(reals, fakes.detach())
-        loss_generator = self._generator_step(reals, fakes)
+        losses = {"loss_discriminator": self._discriminator_step(reals, fakes.detach())}
+        losses.update(self._generator_step(reals, fakes))
         self._average()
-        return {"loss_discriminator": loss_discriminator, "loss_generator": loss_generator}
+        return losses
 
     def _discriminator_step(self, reals: Tensor, fakes: Tensor) -> Tensor:
         """Tell this batch's reals from this batch's fakes, and every `penalty_every` steps do so smoothly."""
@@ -116,7 +131,7 @@ class GeneratorTrainer(Trainer):
         due = every if self.images // self.batch_size % every == 0 else 0
         return due * self.settings.r1, due * self.settings.r2
 
-    def _generator_step(self, reals: Tensor, fakes: Tensor) -> Tensor:
+    def _generator_step(self, reals: Tensor, fakes: Tensor) -> dict[str, Tensor]:
         """Put the same fakes before the better discriminator, whose own gradients nobody needs."""
         self._judge.requires_grad_(False)
         fake_logits = self._judge_logits(self._shown(fakes))
@@ -124,10 +139,12 @@ class GeneratorTrainer(Trainer):
         if OBJECTIVES[self.settings.objective].paired:
             with torch.no_grad():
                 real_logits = self._judge_logits(self._shown(reals))
-        loss = generator_loss(self.settings.objective, fake_logits, real_logits)
-        _descend(loss, self._live_adam)
+        losses = {"loss_generator": generator_loss(self.settings.objective, fake_logits, real_logits)}
+        if self._rivals and self._rivals.weight > 0:
+            losses["loss_evasion"] = self._rivals.loss(fakes)
+        _descend(sum(losses.values(), torch.zeros((), device=self.device)), self._live_adam)
         self._judge.requires_grad_(True)
-        return loss
+        return losses
 
     def _shown(self, images: Tensor) -> Tensor:
         """Images as the discriminator sees them, in float32."""
@@ -139,7 +156,9 @@ class GeneratorTrainer(Trainer):
             return self._judge(images)
 
     def _average(self) -> None:
-        half_life = min(self.settings.ema_images, EMA_RAMP * self.images)
+        half_life: float = self.settings.ema_images
+        if self._young:
+            half_life = min(half_life, EMA_RAMP * self.images)
         keep = 0.5 ** (self.batch_size / half_life) if half_life > 0 else 0.0
         torch._foreach_lerp_(list(self._averaged.parameters()), list(self._live.parameters()), 1 - keep)
 
@@ -158,7 +177,8 @@ class GeneratorTrainer(Trainer):
 
     def _validate(self) -> dict[str, float]:
         fakes = make_fakes(self.generator, self._eval_fakes, mix(self.seed, 5), self.device)
-        return {"kid": self._scorer(fakes)}
+        scores = {"kid": self._scorer(fakes)}
+        return {**scores, "caught": self._rivals.caught(fakes, self.device)} if self._rivals else scores
 
 
 def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
