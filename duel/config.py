@@ -4,113 +4,19 @@ An error names the file, the key, the value received and what is allowed.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from duel.errors import UsageError
-from duel.families import FAMILIES
+from duel.families import FAMILIES, SEASONS
+from duel.spaces import PARAMETERS, Scalar, Space, Strict
 
 PARTITIONS = ("generator_train", "detector_train", "validation", "league")
-Scalar = bool | int | float | str
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Range(_Strict):
-    low: float
-    high: float
-
-    @model_validator(mode="after")
-    def _ordered(self):
-        if not self.low <= self.high:
-            raise ValueError(f"low must not be above high, got low {self.low} and high {self.high}")
-        return self
-
-    def ends(self) -> list[Scalar]:
-        """Values that must be allowed for all others to be; the last shows a setting of whole numbers."""
-        return [self.low, self.high, self.low + 0.6180339887 * (self.high - self.low)]
-
-
-class Uniform(_Range):
-    """A number drawn evenly from [low, high]."""
-
-    type: Literal["uniform"]
-
-
-class LogUniform(_Range):
-    """A number whose logarithm is drawn evenly; both ends above 0."""
-
-    type: Literal["loguniform"]
-    low: float = Field(gt=0)
-
-
-class Int(_Strict):
-    """A whole number from low to high, both included, in steps; `log: true` draws its logarithm evenly."""
-
-    type: Literal["int"]
-    low: int
-    high: int
-    step: int = Field(1, ge=1)
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _ordered(self):
-        if self.low > self.high:
-            raise ValueError(f"low must not be above high, got low {self.low} and high {self.high}")
-        if self.log and (self.step != 1 or self.low < 1):
-            raise ValueError("log: true needs step 1 and low of at least 1")
-        return self
-
-    def ends(self) -> list[Scalar]:
-        """Values that must be allowed for all others to be."""
-        return [self.low, self.high]
-
-
-class Choice(_Strict):
-    """One of a list of values."""
-
-    type: Literal["choice"]
-    values: list[Scalar] = Field(min_length=1)
-
-    def ends(self) -> list[Scalar]:
-        """Values that must be allowed for all others to be."""
-        return self.values
-
-
-class Fixed(_Strict):
-    """Always the same value; in a sweep file a bare value means this too."""
-
-    type: Literal["fixed"]
-    value: Scalar
-
-    def ends(self) -> list[Scalar]:
-        """Values that must be allowed for all others to be."""
-        return [self.value]
-
-
-def _bare_value_is_fixed(value: Any) -> Any:
-    return {"type": "fixed", "value": value} if isinstance(value, bool | int | float | str) else value
-
-
-Parameter = Annotated[
-    Annotated[Uniform | LogUniform | Int | Choice | Fixed, Field(discriminator="type")],
-    BeforeValidator(_bare_value_is_fixed),
-]
-Space = dict[str, Parameter]
-PARAMETERS: dict[str, type[BaseModel]] = {
-    "uniform": Uniform,
-    "loguniform": LogUniform,
-    "int": Int,
-    "choice": Choice,
-    "fixed": Fixed,
-}
-
-
-class Budget(_Strict):
+class Budget(Strict):
     """What one trial may spend, in images it trains on, and when ASHA may stop it (Li 2020)."""
 
     max_images: int = Field(ge=1, description="a trial that reaches this enters the league")
@@ -146,7 +52,7 @@ def places(room: dict[str, float], cpus: float, gpus: float) -> int:
     return max(1, int(fits))
 
 
-class Resources(_Strict):
+class Resources(Strict):
     """What one trial reserves. `gpu` may be a fraction; where the cluster has no GPU it counts as 0."""
 
     cpu: int = Field(1, ge=1)
@@ -159,7 +65,17 @@ class Resources(_Strict):
         return self
 
 
-class SideSweep(_Strict):
+class LaterSeasons(Strict):
+    """What differs from season 2 on, where trials start from earlier entrants and meet earlier rivals."""
+
+    budget: Budget | None = Field(None, description="of one trial, in new images; default: the first season's")
+    space: Space = Field({}, description="what is searched about how a trial competes: see duel.families.SEASONS")
+    twins: int = Field(
+        1, ge=0, description="entrants a season, best first, that are trained again without competing, as controls"
+    )
+
+
+class SideSweep(Strict):
     """How one side is searched: families with their search spaces, objective, budget, resources."""
 
     objective: str
@@ -169,6 +85,11 @@ class SideSweep(_Strict):
     max_concurrent: int = Field(4, ge=1, description="trials at once, and how far the search runs ahead of results")
     startup_trials: int = Field(6, ge=1, description="random trials before Optuna's TPE guides the search")
     families: dict[str, Space] = Field(min_length=1)
+    later_seasons: LaterSeasons = LaterSeasons()
+
+    def budget_in(self, season: int) -> Budget:
+        """What one trial of the season may spend."""
+        return self.budget if season == 1 or self.later_seasons.budget is None else self.later_seasons.budget
 
     @property
     def worst(self) -> float:
@@ -188,9 +109,12 @@ class DetectorSweep(SideSweep):
 
     objective: Literal["auc"] = "auc"
     mode: Literal["max"] = "max"
+    leave_family_out: int = Field(
+        1, ge=0, description="detectors, best first, that are trained again without each generator family in turn"
+    )
 
 
-class FaceCounts(_Strict):
+class FaceCounts(Strict):
     """Real faces a partition; partitions never share a face or a duplicate of one.
 
     A detector trains on as many fakes as reals, and a match has as many fakes as held-out reals.
@@ -206,7 +130,14 @@ class FaceCounts(_Strict):
         return {name: getattr(self, name) for name in PARTITIONS}
 
 
-class Sweep(_Strict):
+class Guard(Strict):
+    """From where on a generator's wins are marked as cheap."""
+
+    kid_share: float = Field(0.5, gt=0, description="not faces: a KID above this share of the KID of noise")
+    copies: float = Field(0.05, gt=0, le=1, description="copies: a larger share of fakes that are training faces")
+
+
+class Sweep(Strict):
     """A whole sweep file."""
 
     image_size: Literal[16, 32, 64, 128, 256]
@@ -214,6 +145,7 @@ class Sweep(_Strict):
     faces: FaceCounts
     generators: GeneratorSweep
     detectors: DetectorSweep
+    guard: Guard = Guard()
 
     def side(self, side: str) -> SideSweep:
         """The settings of side 'generator' or 'detector'."""
@@ -265,8 +197,26 @@ def _space_faults(sweep: Sweep, side: str):
                 continue
             for value in parameter.ends():
                 yield from _value_fault(f"{key}.{name}", FAMILIES[side][family], name, value)
-                if name == "batch_size" and isinstance(value, int) and value > sweep.side(side).budget.report_every:
-                    yield f"{key}.{name}: must not be above {side}s.budget.report_every, got {value}"
+                if name == "batch_size" and isinstance(value, int):
+                    yield from _batch_fault(f"{key}.{name}", sweep.side(side), f"{side}s", value)
+    yield from _season_faults(sweep.side(side).later_seasons.space, side)
+
+
+def _batch_fault(key: str, side: SideSweep, name: str, value: int):
+    budgets = {"budget": side.budget, "later_seasons.budget": side.later_seasons.budget}
+    for part, budget in budgets.items():
+        if budget is not None and value > budget.report_every:
+            yield f"{key}: must not be above {name}.{part}.report_every, got {value}"
+
+
+def _season_faults(space: Space, side: str):
+    key, settings = f"{side}s.later_seasons.space", SEASONS[side]
+    for name, parameter in space.items():
+        if name not in settings.model_fields:
+            yield f"{key}.{name}: no such setting; allowed are {', '.join(settings.model_fields)}"
+            continue
+        for value in parameter.ends():
+            yield from _value_fault(f"{key}.{name}", settings, name, value)
 
 
 def _value_fault(key: str, settings: type[BaseModel], name: str, value: Scalar):

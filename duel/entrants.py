@@ -12,8 +12,8 @@ from duel.errors import DuelError
 from duel.families import family_settings
 from duel.report.images import animation, sheet
 from duel.store import Store
+from duel.sweep.job import read_state
 from duel.sweep.run import Outcome
-from duel.sweep.trial import read_state
 
 SHEET_COLUMNS = 8
 ANIMATION_FRAMES = 24
@@ -44,10 +44,11 @@ def _save_entrant(outcome: Outcome, objective_name: str, image_size: int, store:
     settings = family_settings(outcome.side, outcome.family, outcome.settings)
     if state["frames"]:
         _save_pictures(outcome.name, state["frames"], folder / "fakes")
+    trial = {"family": outcome.family, "settings": outcome.settings, "parent": outcome.parent,
+             "season": outcome.competing}  # fmt: skip
     metrics: dict[str, Any] = {"objective_name": objective_name, "objective": outcome.objective,
-                               "history": outcome.history}  # fmt: skip
-    if "sparring" in state:
-        metrics["sparring"] = state["sparring"]
+                               "history": outcome.history, "trial": trial}  # fmt: skip
+    metrics.update({key: state[key] for key in ("sparring", "panel") if key in state})
     save_model(folder / "models" / outcome.name, outcome.side, outcome.family, image_size, settings,
                state["weights"], metrics)  # fmt: skip
 
@@ -67,5 +68,11 @@ def _save_pictures(name: str, frames: list[torch.Tensor], folder: Path) -> None:
 
 
 def sparring_of(folder: Path, detectors: list[str]) -> dict[str, list[str]]:
-    """Detector -> generators whose fakes it trained on, from the saved models."""
-    return {d: json.loads((folder / "models" / d / "metrics.json").read_text())["sparring"] for d in detectors}
+    """Detector -> generators whose fakes it trained on, since the first of its line, from the saved models."""
+    return {detector: sorted(_line_of(folder, detector)) for detector in detectors}
+
+
+def _line_of(folder: Path, detector: str) -> set[str]:
+    metrics = json.loads((folder / "models" / detector / "metrics.json").read_text(encoding="utf-8"))
+    parent = metrics["trial"]["parent"]
+    return set(metrics["sparring"]) | (_line_of(folder, parent) if parent else set())

@@ -189,6 +189,39 @@ FAMILIES: dict[str, dict[str, type[Settings]]] = {
 }
 
 
+class GeneratorSeason(Settings):
+    """How a generator trial of season 2 or later competes: prioritised fictitious self-play (Vinyals 2019)."""
+
+    evasion: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = Field(
+        1.0, description="weight of the loss that a panel of earlier detectors sees through its fakes"
+    )
+    panel: int = Field(3, ge=1, le=64, description="detectors on the panel, frozen; at most as many as there are")
+    pfsp_power: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(
+        1.0, description="p: detectors are drawn with weights (their chance to catch this generator)^p"
+    )
+    lr_scale: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = Field(
+        0.5, description="learning rates, times those that its parent had"
+    )
+
+
+class DetectorSeason(Settings):
+    """How a detector trial of season 2 or later competes: replay of all seasons' fakes, the hard ones more often."""
+
+    fresh: bool = Field(False, description="start from nothing instead of from an earlier entrant")
+    pfsp_power: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(
+        1.0, description="p: a generator's share of the fakes goes by (its chance to get past)^p"
+    )
+    lr_scale: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = Field(
+        0.5, description="learning rate, times the one that its parent had; a fresh start has its own"
+    )
+
+
+SEASONS: dict[str, type[Settings]] = {"generator": GeneratorSeason, "detector": DetectorSeason}
+# Trained as an entrant was but for one thing: without the panel's loss; on the newest season's fakes alone; on the
+# fakes of the seasons before alone.
+TWINS = {"generator": ["no-evasion"], "detector": ["no-replay", "no-rivals"]}
+
+
 def family_settings(side: str, family: str, values: dict) -> Settings:
     """The typed settings of `family` on `side` ('generator' or 'detector') from plain values, checked."""
     return FAMILIES[side][family](**values)

@@ -1,7 +1,7 @@
 """The command line, `python -m duel.league`, and the order of the stages.
 
-faces -> generator trials -> yardsticks -> fakes -> detector trials -> fakes -> matches ->
-leaderboard -> report
+faces -> each season: generator trials -> detector trials -> matches -> leaderboard; then twins, families left out,
+guard, weather -> report
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,6 +24,10 @@ from duel.config import Sweep, load_sweep, parse_sweep
 from duel.errors import DuelError, UsageError
 from duel.rundir import RunFolder, now
 from duel.store import Store, join
+from duel.weather import parse_weather
+
+if TYPE_CHECKING:
+    from duel.stages import League
 
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 
@@ -39,6 +43,8 @@ def league(
     faces: Annotated[str, typer.Option(help="Real faces: a folder of images, a .zip or .tar of images, a .parquet file with an image column, or 'drawn' for faces that duel draws itself.")] = "drawn",
     out: Annotated[Path, typer.Option(help="Folder of the runs; this one goes to OUT/NAME.")] = Path("reports"),
     name: Annotated[str | None, typer.Option(help="Name of the run. Default: the sweep's name and the time.")] = None,
+    seasons: Annotated[int, typer.Option(help="Seasons of --trials each. From the second on, trials start from earlier entrants and learn to beat earlier rivals.", min=1)] = 1,
+    weather: Annotated[str | None, typer.Option(metavar="CHANGES", help="Play the league again with all images changed, reals and fakes alike: a list such as jpeg50,blur1,resize0.5,noise8 (JPEG quality, blur in pixels, scale and back, noise in levels of 255).")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, settings and faces: same match table on the same machine.", min=0)] = 0,
     resume: Annotated[str | None, typer.Option(metavar="NAME", help="Go on with the run OUT/NAME that was interrupted; nothing finished is done again.")] = None,
     storage: Annotated[str | None, typer.Option(metavar="URI", help="Where trials keep their state: a folder that all nodes share, or a URI such as s3://bucket/duel. Default: the run's folder.")] = None,
@@ -67,12 +73,15 @@ def league(
         return
     settings = _override(load_sweep(sweep), max_concurrent, cpus_per_trial, gpus_per_trial)
     trials = trials or settings.trials
+    if weather is not None:
+        parse_weather(weather)  # here, so that a fault in it ends the command at once
     check_faces(faces)
     if dry_run:
-        print(dry(settings, trials, faces, address))
+        print(dry(settings, trials, seasons, faces, address))
         return
     name = _run_name(name, sweep)
     data = _new_run(name, settings, trials, seed, faces, _state_root(storage, name))
+    data.update(seasons=seasons, weather=weather)
     print(_start(out / name, data, address, max_failures))
 
 
@@ -83,11 +92,11 @@ def check_faces(source: str) -> None:
     check_source(source)
 
 
-def dry(settings: Sweep, trials: int, faces: str, address: str | None) -> str:
+def dry(settings: Sweep, trials: int, seasons: int, faces: str, address: str | None) -> str:
     """The plan's text; joins a cluster only to see what it has."""
     from duel.forecast import forecast
 
-    return forecast(settings, trials, faces, address, err.print).text
+    return forecast(settings, trials, seasons, faces, address, err.print).text
 
 
 def _start(folder: Path, data: dict[str, Any], address: str | None, max_failures: int) -> Path:
@@ -129,14 +138,9 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
             stages = League(run, progress, max_failures)
             stages.load_faces()
             if not run.has_work():
-                warn_if_long(stages.sweep, run.data["trials_requested"], cluster, progress)
+                warn_if_long(stages.sweep, run.data["trials_requested"], stages.seasons, cluster, progress)
             stages.join(cluster)
-            stages.run_side("generator")
-            stages.measure_yardsticks()
-            stages.run_side("detector")
-            stages.play_matches()
-            stages.rate()
-            return stages.finish()
+            return _every_stage(stages)
         except DuelError:
             raise
         except KeyboardInterrupt:
@@ -145,6 +149,22 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
             raise _unforeseen(error, run.path) from error
         finally:
             disconnect()
+
+
+def _every_stage(stages: "League") -> Path:
+    """The order of all that happens once the faces are there."""
+    from duel.checks import guard, leave_families_out, play_twins, replay_in
+    from duel.season import Season
+
+    for number in range(1, stages.seasons + 1):
+        Season(stages, number).play()
+    leave_families_out(stages)
+    play_twins(stages)
+    guard(stages)
+    weather = stages.run.data.get("weather")
+    replay_in(stages, parse_weather(weather) if weather else [])
+    stages.rate()
+    return stages.finish()
 
 
 def _import_meanwhile(*modules: str) -> None:

@@ -1,241 +1,53 @@
-"""The round robin on Ray: fakes once a generator, reals once a detector, each pair once.
+"""From detectors' answers to tables: every match of the league, and what earlier detectors catch."""
 
-Everything is written to the run's work folder as soon as it is there, and read from it when a run is resumed.
-
-Memory does not grow with the number of generators or detectors. The detectors play in blocks of BLOCK. Within a
-block few generators are at play at once: one more than keeps every place for a task busy, so that the next one's
-fakes are made while the others' are read. Ray's object store then holds, beside the reals,
-
-    (at play + 1) x (one generator's fakes and model) + (models of a block)
-
-where (at play) = 1 + ceil(places / tasks a generator), and places = tasks that fit the cluster at once: 2 on two
-cores. One more than are at play, as Ray gives an array's memory back some time after its last reference has gone
-(`python tests/bench mission_league` measures it). The driver holds no fakes: it passes them from the store to their
-file and, on resume, back.
-"""
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import ray
-import torch
+from numpy.typing import NDArray
 
-from duel.checkpoint import load_model
-from duel.config import places
-from duel.device import claim, release
 from duel.errors import DuelError
-from duel.models.inference import make_fakes, predict_each
-from duel.progress import Watch
 from duel.ratings import MATCH_COLUMNS, match_row
-from duel.seeds import derive
-from duel.store import write_array
-
-Room = dict[str, float]  # the cpu and gpu that one task reserves
-Span = tuple[int, int]  # first and last + 1 row of an array
-
-READERS = 4  # detectors a task, at most: images reach a GPU once for all of them; a kill loses so many readings a place
-BLOCK = 16  # detectors whose models are in the object store at once
-REALS = "reals"  # in the place of a generator's name
+from duel.readings import REALS, Ground, read_all
 
 
-@ray.remote
-def _make_fakes(generator: torch.nn.Module, count: int, seed: int, room: Room) -> np.ndarray:
-    device = claim(room)
-    try:
-        return make_fakes(generator.to(device), count, seed, device)
-    finally:
-        release()
-
-
-@ray.remote
-def _score(images: np.ndarray, span: Span, room: Room, *detectors: torch.nn.Module) -> np.ndarray:
-    device = claim(room)
-    try:
-        return predict_each([d.to(device) for d in detectors], images[span[0] : span[1]], device)
-    finally:
-        release()
-
-
-class _Tasks:
-    """Tasks at work, each with what is to be done with its result."""
-
-    def __init__(self) -> None:
-        self._then: dict[ray.ObjectRef, Callable[[ray.ObjectRef], None]] = {}
-
-    def __len__(self) -> int:
-        return len(self._then)
-
-    def add(self, ref: ray.ObjectRef, then: Callable[[ray.ObjectRef], None]) -> None:
-        self._then[ref] = then
-
-    def settle(self) -> None:
-        """Wait until a task has ended and do what follows."""
-        done, _ = ray.wait(list(self._then), num_returns=1)
-        self._then.pop(done[0])(done[0])
-
-
-@dataclass(frozen=True)
-class _Fakes:
-    """How the fakes for one purpose are made, and where they are kept."""
-
-    purpose: str
-    count: int
-    seed: int
-    work: Path
-    room: Room
-
-    def path(self, name: str) -> Path:
-        return self.work / "fakes" / self.purpose / f"{name}.npy"
-
-    def make(self, name: str, folder: Path) -> ray.ObjectRef:
-        seed = derive(self.seed, "fakes", self.purpose, name)
-        return _sized(_make_fakes, self.room).remote(load_model(folder)[0], self.count, seed, self.room)
-
-    def keep(self, name: str, ref: ray.ObjectRef) -> None:
-        write_array(self.path(name), ray.get(ref))
-
-    def kept(self, name: str) -> ray.ObjectRef:
-        """From the file to the object store, without a stop in this process: Ray copies a plain array's pages."""
-        return ray.put(np.asarray(np.load(self.path(name), mmap_mode="r")))
-
-
-def fakes_of(generators: dict[str, Path], purpose: str, count: int, seed: int, work: Path,
-             room: Room, watch: Watch) -> dict[str, ray.ObjectRef]:  # fmt: skip
-    """`count` fakes of every generator in Ray's object store, all at once, as uint8 [count, 3, S, S].
-
-    generators: name -> folder of its model. purpose: what they are for ('sparring', 'validation', 'league');
-    noise is drawn anew for each purpose and generator, so that no two purposes share a fake.
-    """
-    fakes, tasks, refs = _Fakes(purpose, count, seed, work, room), _Tasks(), {}
-    watch.stage(f"fakes for {purpose}", len(generators), "generators")
-
-    def keep(name: str, ref: ray.ObjectRef) -> None:
-        fakes.keep(name, ref)
-        refs[name] = ref
-        watch.advance(len(refs))
-
-    for name, folder in generators.items():
-        if fakes.path(name).exists():
-            refs[name] = fakes.kept(name)
-            continue
-        while len(tasks) > _places(room):
-            tasks.settle()
-        tasks.add(fakes.make(name, folder), partial(keep, name))
-    while tasks:
-        tasks.settle()
-    return {name: refs[name] for name in generators}
-
-
-def play(generators: dict[str, Path], detectors: dict[str, Path], reals: ray.ObjectRef, span: Span,
-         sparring: dict[str, list[str]], seed: int, work: Path, room: Room, watch: Watch) -> pd.DataFrame:  # fmt: skip
+def play(generators: dict[str, Path], detectors: dict[str, Path], sparring: dict[str, list[str]],
+         families: dict[str, str], ground: Ground) -> pd.DataFrame:  # fmt: skip
     """Every generator against every detector: the match table, ordered by generator, then detector.
 
-    reals, span: the array of all reals and the league's rows in it; each generator makes as many fakes.
-    sparring: detector -> generators whose fakes it trained on; such a match is `seen`.
+    Pairs that have met already are not played again. sparring: detector -> generators whose fakes it trained on;
+    such a match is `seen`. families: of each generator, those of the sparring included.
     """
-    watch.stage("matches", len(detectors) * (1 + len(generators)), "readings")
-    fakes, done = _Fakes("league", span[1] - span[0], seed, work, room), 0
-    for block in _batches(list(detectors), BLOCK):
-        models = {name: ray.put(load_model(detectors[name])[0]) for name in block}
-        done = _Block(fakes, generators, models, reals, span, watch, done).read()
+    read_all(generators, detectors, ground)
     rows = []
     for generator in generators:
         for detector in detectors:
-            on_reals, on_fakes = (np.load(_scores(work, detector, images)) for images in (REALS, generator))
-            row = _row(on_reals, on_fakes, detector)
-            rows.append({"generator": generator, "detector": detector, **row, "seen": generator in sparring[detector]})
+            known = sparring[detector]
+            seen = {"seen": generator in known, "family_seen": families[generator] in {families[g] for g in known}}
+            rows.append({"generator": generator, "detector": detector, **_row(ground, detector, generator), **seen})
     return pd.DataFrame(rows, columns=MATCH_COLUMNS)
 
 
-class _Block:
-    """Some detectors read the reals and every generator's fakes; each reading ends up in a file."""
-
-    def __init__(self, fakes: _Fakes, generators: dict[str, Path], models: dict[str, ray.ObjectRef],
-                 reals: ray.ObjectRef, span: Span, watch: Watch, done: int):  # fmt: skip
-        self.fakes, self.generators, self.models = fakes, generators, models
-        self.reals, self.span, self.watch, self.done = reals, span, watch, done
-        self.tasks = _Tasks()
-        self.readers, self.at_play = schedule(len(models), _places(fakes.room))
-        self.left: dict[str, int] = {}  # what is being made or read -> readings to come
-
-    def read(self) -> int:
-        """Have all readings on disk; returns how many the league has by now."""
-        for images in (REALS, *self.generators):
-            todo = [d for d in self.models if not _scores(self.fakes.work, d, images).exists()]
-            self._count(len(self.models) - len(todo))
-            if todo:
-                while len(self.left) >= self.at_play:
-                    self.tasks.settle()
-                self._begin(images, todo)
-        while self.tasks:
-            self.tasks.settle()
-        return self.done
-
-    def _begin(self, images: str, detectors: list[str]) -> None:
-        self.left[images] = len(detectors)
-        if images == REALS:
-            self._read(images, detectors, self.reals, self.span)
-        elif self.fakes.path(images).exists():
-            self._read(images, detectors, self.fakes.kept(images), (0, self.fakes.count))
-        else:
-            self.tasks.add(self.fakes.make(images, self.generators[images]), partial(self._made, images, detectors))
-
-    def _made(self, generator: str, detectors: list[str], ref: ray.ObjectRef) -> None:
-        # To their file before anyone reads them: a resumed run goes on with the very same fakes.
-        self.fakes.keep(generator, ref)
-        self._read(generator, detectors, ref, (0, self.fakes.count))
-
-    def _read(self, images: str, detectors: list[str], ref: ray.ObjectRef, span: Span) -> None:
-        for names in _batches(detectors, self.readers):
-            models = [self.models[name] for name in names]
-            task = _sized(_score, self.fakes.room).remote(ref, span, self.fakes.room, *models)
-            self.tasks.add(task, partial(self._scored, images, names))
-
-    def _scored(self, images: str, detectors: list[str], ref: ray.ObjectRef) -> None:
-        for name, probs in zip(detectors, ray.get(ref), strict=True):
-            write_array(_scores(self.fakes.work, name, images), probs)
-        self.left[images] -= len(detectors)
-        if not self.left[images]:
-            del self.left[images]
-        self._count(len(detectors))
-
-    def _count(self, readings: int) -> None:
-        self.done += readings
-        self.watch.advance(self.done)
+def in_weather(matches: pd.DataFrame, ground: Ground) -> pd.Series:
+    """The accuracies of the matches, as they would be with all images changed by the ground's weather."""
+    pairs = zip(matches["detector"], matches["generator"], strict=True)
+    return pd.Series([_row(ground, *pair)["accuracy"] for pair in pairs], matches.index, float)
 
 
-def schedule(detectors: int, places: int) -> tuple[int, int]:
-    """Detectors a task, and generators at play: one more than keeps every place for a task busy."""
-    readers = min(READERS, -(-detectors // places))
-    tasks = -(-detectors // readers)
-    return readers, 1 + -(-places // tasks)
+def scout(generators: dict[str, Path], detectors: dict[str, Path], ground: Ground) -> pd.DataFrame:
+    """What share of each generator's fakes each detector catches: columns generator, detector, caught."""
+    read_all(generators, detectors, ground)
+    rows = [(g, d, float((_answers(ground, d, g) >= 0.5).mean())) for g in generators for d in detectors]
+    return pd.DataFrame(rows, columns=["generator", "detector", "caught"])
 
 
-def _places(room: Room) -> int:
-    """How many tasks that reserve `room` fit the cluster as it is at this moment."""
-    have = ray.cluster_resources()
-    return places(room, have.get("CPU", 0), have.get("GPU", 0))
+def _answers(ground: Ground, detector: str, images: str) -> NDArray[np.float32]:
+    return np.load(ground.answers(detector, images))
 
 
-def _sized(task: Any, room: Room) -> Any:
-    return task.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
-
-
-def _batches(names: list[str], size: int) -> Iterator[list[str]]:
-    return (names[start : start + size] for start in range(0, len(names), size))
-
-
-def _scores(work: Path, detector: str, of: str) -> Path:
-    return work / "scores" / detector / f"{of}.npy"
-
-
-def _row(real_probs: np.ndarray, fake_probs: np.ndarray, detector: str) -> dict[str, Any]:
+def _row(ground: Ground, detector: str, generator: str) -> dict[str, Any]:
     try:
-        return match_row(real_probs, fake_probs)
+        return match_row(_answers(ground, detector, REALS), _answers(ground, detector, generator))
     except ValueError as error:
         raise DuelError(f"detector {detector}: {error}") from None

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from duel.config import Choice, Fixed, Int, LogUniform, Sweep, share
+from duel.config import Budget, Sweep, share
 from duel.device import pick_device, place
-from duel.families import Settings, family_settings
+from duel.families import TWINS, Settings, family_settings
 from duel.metrics import feature_network, features
 from duel.models import build, build_discriminator
 from duel.models.inference import make_fakes, predict
 from duel.progress import span
+from duel.spaces import Choice, Fixed, Int, LogUniform
 from duel.train.detector import DetectorTrainer
 from duel.train.generator import GeneratorTrainer
 from duel.train.loop import Trainer
@@ -63,26 +64,27 @@ class Plan:
         return sum(self.stage_seconds.values())
 
 
-def make_plan(sweep: Sweep, trials: int, speeds: Speeds, parallel: dict[str, int]) -> Plan:
+def make_plan(sweep: Sweep, trials: int, seasons: int, speeds: Speeds, parallel: dict[str, int]) -> Plan:
     """parallel: how many trials of each side ('generator', 'detector') run at once here."""
-    generators, detectors = share(trials, "generator"), share(trials, "detector")
+    generators, detectors = seasons * share(trials, "generator"), seasons * share(trials, "detector")
+    rounds = {side: trial_rounds(sweep, side, trials, seasons) for side in parallel}
     sizes = sweep.faces.sizes()
     pairs = generators * detectors
     made = generators * (sizes["detector_train"] + sizes["league"]) + sizes["validation"]
     judged = detectors * sizes["league"] * (1 + generators)
-    # Detectors train on all generators' fakes at once; those of the league come and go, see duel.matches.
+    # Detectors train on all generators' fakes at once; those of the league come and go, see duel.readings.
     stored = generators * sizes["detector_train"] + 2 * sizes["validation"]
     return Plan(
         generators=generators,
         detectors=detectors,
         matches=pairs,
         faces=sum(sizes.values()),
-        images_trained=generators * sweep.generators.budget.max_images + detectors * sweep.detectors.budget.max_images,
+        images_trained=sum(count * budget.max_images for side in rounds.values() for count, budget in side),
         images_judged=judged,
         stage_seconds={
             "start": START_SECONDS,
-            "generator trials": _sweep_seconds(sweep, "generator", generators, speeds, parallel["generator"]),
-            "detector trials": _sweep_seconds(sweep, "detector", detectors, speeds, parallel["detector"]),
+            "generator trials": _sweep_seconds(sweep, "generator", rounds["generator"], speeds, parallel["generator"]),
+            "detector trials": _sweep_seconds(sweep, "detector", rounds["detector"], speeds, parallel["detector"]),
             "fakes": made / speeds.making_fakes / parallel["detector"],
             "matches": judged / speeds.detecting / parallel["detector"],
         },
@@ -91,17 +93,31 @@ def make_plan(sweep: Sweep, trials: int, speeds: Speeds, parallel: dict[str, int
     )
 
 
-def _sweep_seconds(sweep: Sweep, side: str, count: int, speeds: Speeds, parallel: int) -> float:
+def trial_rounds(sweep: Sweep, side: str, trials: int, seasons: int) -> list[tuple[int, Budget]]:
+    """Trials and twins that run one after the other, as (how many, budget of each)."""
+    settings, count = sweep.side(side), share(trials, side)
+    rounds = [(count, settings.budget)]
+    for season in range(2, seasons + 1):
+        twins = min(count, settings.later_seasons.twins) * len(TWINS[side])
+        rounds += [(count, settings.budget_in(season)), (twins, settings.budget_in(season))]
+    families = len(sweep.generators.families)
+    if side == "detector" and families > 1:
+        rounds.append((min(count, sweep.detectors.leave_family_out) * families, settings.budget))
+    return rounds
+
+
+def _sweep_seconds(sweep: Sweep, side: str, rounds: list[tuple[int, Budget]], speeds: Speeds, parallel: int) -> float:
     """All trials at full budget: ASHA can only make it less."""
-    budget, checks = sweep.side(side).budget, sweep.faces.validation
-    reports = budget.max_images // budget.report_every
-    if side == "generator":
-        one = budget.max_images / speeds.generator_training
-        one += reports * checks * (1 / speeds.features + 1 / speeds.making_fakes)
-    else:
-        one = budget.max_images / speeds.detector_training + reports * 2 * checks / speeds.detecting
-    rounds = -(-count // min(parallel, sweep.side(side).max_concurrent))
-    return one * rounds
+    checks, total = sweep.faces.validation, 0.0
+    for count, budget in rounds:
+        reports = budget.max_images // budget.report_every
+        if side == "generator":
+            one = budget.max_images / speeds.generator_training
+            one += reports * checks * (1 / speeds.features + 1 / speeds.making_fakes)
+        else:
+            one = budget.max_images / speeds.detector_training + reports * 2 * checks / speeds.detecting
+        total += one * -(-count // min(parallel, sweep.side(side).max_concurrent))
+    return total
 
 
 def measure_speeds(sweep: Sweep, threads: dict[str, int]) -> Speeds:

@@ -10,23 +10,20 @@ import pandas as pd
 import ray
 
 from duel.cluster import Cluster, describe, probe_storage
-from duel.config import PARTITIONS, parse_sweep, share
-from duel.entrants import SHEET_COLUMNS, drop_states, save_entrants, sparring_of
-from duel.errors import DuelError, UsageError
+from duel.config import PARTITIONS, parse_sweep
+from duel.entrants import SHEET_COLUMNS
+from duel.errors import UsageError
 from duel.faces import load_faces, split_faces
-from duel.matches import fakes_of, play
 from duel.progress import Progress
+from duel.readings import Ground
 from duel.report.images import sheet
 from duel.report.page import write_report
 from duel.rundir import RunFolder, check_same_faces, now
-from duel.scores import FEATURE_NETWORK
 from duel.seeds import derive
-from duel.spent import spent
 from duel.standings import leaderboard
 from duel.store import Store
-from duel.sweep.run import run_sweep, trial_row
-from duel.sweep.trial import Job
 from duel.sweep.yardsticks import start_yardsticks
+from duel.weather import Weather
 
 LEAST_FACES = 16  # of a partition: fewer make no batch and no score
 
@@ -44,7 +41,7 @@ class League:
     def __init__(self, run: RunFolder, progress: Progress, max_failures: int):
         self.run, self.progress, self.max_failures = run, progress, max_failures
         self.sweep = parse_sweep(run.data["settings"], str(run.path / "run.json"))
-        self.seed = run.data["seed"]
+        self.seed, self.seasons = run.data["seed"], run.data.get("seasons", 1)
         self.storage = run.data["storage"] or str(run.path.absolute())
         self.work = run.path / "work"
         self.yardsticks: dict[str, ray.ObjectRef] = {}
@@ -107,13 +104,11 @@ class League:
         skipped = manifest["skipped"]
         self.run.update(faces={**manifest, "partitions": got, "shrunk": shrunk})
         if shrunk is not None:
-            self._note(f"the source has fewer faces than the sweep asks for: all partitions shrink to {factor:.1%} "
+            self.note(f"the source has fewer faces than the sweep asks for: all partitions shrink to {factor:.1%} "
                        f"({', '.join(f'{name} {n:,}' for name, n in got.items())})")  # fmt: skip
         if skipped:
             names = "; ".join(f"{item['name']} ({item['reason']})" for item in skipped[:5])
-            self._note(
-                f"{len(skipped):,} images skipped, all listed in run.json: {names}{'; ...' * (len(skipped) > 5)}"
-            )
+            self.note(f"{len(skipped):,} images skipped, all listed in run.json: {names}{'; ...' * (len(skipped) > 5)}")
 
     def measure_yardsticks(self) -> None:
         """KID of noise, of an untrained generator and of reals."""
@@ -121,10 +116,10 @@ class League:
             return
         self.progress.stage("yardsticks", 0, "")
         with self.run.stage("yardsticks"):
-            self._start_yardsticks()
+            self.start_yardsticks()
             self.run.update(yardsticks={name: ray.get(ref) for name, ref in self.yardsticks.items()})
 
-    def _start_yardsticks(self) -> None:
+    def start_yardsticks(self) -> None:
         """While generators train: no trial needs the yardsticks, and the last trials leave cores idle."""
         if not self.yardsticks and not self.run.done("yardsticks"):
             room = self.cluster.fit(self.sweep.generators.resources)
@@ -132,76 +127,49 @@ class League:
                 self.sweep, self.seed, self.storage, self.reals, self.spans["validation"], room
             )
 
-    def run_side(self, side: str) -> None:
-        """All trials of one side; its entrants end up in models/."""
-        if not self.run.done(f"{side}s"):
-            self._sweep(side)
-        trials = self.run.read_table("trials.csv")
-        # Only now, so that a run killed before its stage was done finds every trial's state.
-        drop_states(list(trials[trials["side"] == side]["trial"]), self.storage)
-
-    def _sweep(self, side: str) -> None:
-        settings, count = self.sweep.side(side), share(self.run.data["trials_requested"], side)
-        room = self.cluster.fit(settings.resources)
-        extra = self._sparring(room) if side == "detector" else {}
-        job = Job(side, settings, self.sweep.image_size, self.seed, self.storage, room, self.reals, self.spans, **extra)
-        self.progress.stage(f"{side} trials", count, "trials", settings.mode, settings.budget.max_images)
-        with self.run.stage(f"{side}s") as entry:
-            outcomes = run_sweep(job, count, self.run.path, self.max_failures, self.progress,
-                                 self._start_yardsticks if side == "generator" else None)  # fmt: skip
-            entry.update(spent([outcome.reports for outcome in outcomes]))
-            self._write_trials(pd.DataFrame([trial_row(o, settings.objective, FEATURE_NETWORK) for o in outcomes]))
-            save_entrants(outcomes, settings.objective, self.sweep.image_size, self.storage, self.run.path)
-            for outcome in outcomes:
-                if outcome.status == "failed":
-                    self._note(f"{outcome.name} failed: {outcome.reason}")
-            if not any(outcome.status == "finished" for outcome in outcomes):
-                raise DuelError(
-                    f"no {side} trial of {count} reached its full budget, so there is no league; "
-                    f"the reasons are in {self.run.path / 'trials.csv'}"
-                )
-
-    def _sparring(self, room: dict[str, float]) -> dict[str, Any]:
-        """Fakes of all generators that finished: to train detectors on, and to validate them on."""
-        generators = self.entrants("generator")
-        train, validation = (self.spans[name][1] - self.spans[name][0] for name in ("detector_train", "validation"))
-        with self.run.stage("sparring fakes"):
-            share = -(-validation // len(generators))
-            sparring = fakes_of(generators, "sparring", train, self.seed, self.work, room, self.progress)
-            checks = fakes_of(generators, "validation", share, self.seed, self.work, room, self.progress)
-            mixed = np.concatenate([ray.get(ref) for ref in checks.values()])[:validation]
-        return {"sparring": sparring, "validation_fakes": ray.put(mixed)}
-
-    def _write_trials(self, rows: pd.DataFrame) -> None:
-        path = self.run.path / "trials.csv"
-        if path.exists():
-            before = self.run.read_table("trials.csv")
+    def write_trials(self, name: str, rows: pd.DataFrame) -> None:
+        """Add rows to trials.csv or twins.csv, in place of those of the same trials."""
+        if (self.run.path / name).exists():
+            before = self.run.read_table(name)
             rows = pd.concat([before[~before["trial"].isin(rows["trial"])], rows], ignore_index=True)
-        self.run.write_table("trials.csv", rows)
+        self.run.write_table(name, rows)
 
-    def entrants(self, side: str) -> dict[str, Path]:
-        """Name -> model folder of the side's trials that finished, by name."""
-        trials = self.run.read_table("trials.csv")
-        chosen = trials[(trials["side"] == side) & trials["entrant"]]
-        return {name: self.run.path / "models" / name for name in sorted(chosen["trial"])}
+    def trials(self, side: str, until: int) -> pd.DataFrame:
+        """The rows of trials.csv of the side's entrants up to a season, best first."""
+        if not (self.run.path / "trials.csv").exists():
+            return pd.DataFrame(columns=["trial", "season", "family", "objective"])
+        table = self.run.read_table("trials.csv")
+        chosen = table[(table["side"] == side) & table["entrant"] & (table["season"] <= until)]
+        lowest = self.sweep.side(side).mode == "min"
+        return chosen.sort_values(["objective", "trial"], ascending=[lowest, True], ignore_index=True)
 
-    def play_matches(self) -> None:
-        """Every generator's league fakes against every detector."""
-        if self.run.done("matches"):
-            return
-        generators, detectors = self.entrants("generator"), self.entrants("detector")
-        span = self.spans["league"]
+    def entrants(self, side: str, until: int | None = None) -> dict[str, Path]:
+        """Name -> model folder of the side's trials that finished, by season and name."""
+        table = self.trials(side, self.seasons if until is None else until).sort_values(["season", "trial"])
+        return {name: self.model(name) for name in table["trial"]}
+
+    def families(self) -> dict[str, str]:
+        """The family of every generator that is an entrant."""
+        table = self.trials("generator", self.seasons)
+        return dict(zip(table["trial"], table["family"], strict=True))
+
+    def model(self, name: str) -> Path:
+        """The folder of an entrant's or a twin's model."""
+        return self.run.path / "models" / name
+
+    def ground(self, purpose: str = "league", weather: Weather | None = None, title: str = "matches") -> Ground:
+        """The images of the league, or the validation images, for detectors to read."""
+        span = self.spans["league" if purpose == "league" else "validation"]
         room = self.cluster.fit(self.sweep.detectors.resources)
-        with self.run.stage("matches"):
-            table = play(generators, detectors, self.reals, span, sparring_of(self.run.path, list(detectors)),
-                         self.seed, self.work, room, self.progress)  # fmt: skip
-            self.run.write_table("matches.csv", table)
+        return Ground(self.reals, span, self.seed, self.work, room, self.progress, purpose, weather, title)
 
     def rate(self) -> None:
-        """matches.csv + trials.csv -> leaderboard.csv."""
-        trials = self.run.read_table("trials.csv")
+        """matches.csv + trials.csv, and guard.csv once it is there -> leaderboard.csv."""
+        trials, guard = self.run.read_table("trials.csv"), None
+        if (self.run.path / "guard.csv").exists():
+            guard = self.run.read_table("guard.csv")
         entrants = trials[trials["entrant"]].rename(columns={"trial": "name"})
-        self.run.write_table("leaderboard.csv", leaderboard(self.run.read_table("matches.csv"), entrants))
+        self.run.write_table("leaderboard.csv", leaderboard(self.run.read_table("matches.csv"), entrants, guard))
 
     def finish(self) -> Path:
         """Mark the run as complete and write its report."""
@@ -209,6 +177,7 @@ class League:
         self.run.update(status="complete", hardware=describe(self.cluster.joined).hardware())
         return write_report(self.run.path)
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Say something now and in the report."""
         self.progress.note(text)
         self.run.note(text)

@@ -37,7 +37,7 @@ def leaderboard(matches: pd.DataFrame, entrants: pd.DataFrame, guard: pd.DataFra
     the first; without family_seen no family is new.
 
     Returns LEADERBOARD_COLUMNS and the mean of each accuracy_WEATHER, generators first, each side by rank. A side
-    is ranked by win rate, then rating, then mean accuracy (high is good for a detector, low for a generator), then
+    is ranked by win rate, then mean accuracy (high is good for a detector, low for a generator), then rating, then
     objective (AUC high, KID low), then name; the order of the input rows plays no part. Ratings are whole points
     around 1500 for the entrants of the first season, with a 95 % interval (see fit_ratings). Accuracies, AUC and
     calibration error are means over matches; an entrant without matches has empty ones and the rating of the
@@ -105,8 +105,8 @@ def _with_guard(board: pd.DataFrame, guard: pd.DataFrame | None) -> pd.DataFrame
 def _ranked(board: pd.DataFrame, side: str) -> pd.DataFrame:
     detector = side == "detector"
     ranked = board.sort_values(
-        ["win_rate", "rating", "mean_accuracy", "objective", "name"],
-        ascending=[False, False, not detector, not detector, True],
+        ["win_rate", "mean_accuracy", "rating", "objective", "name"],
+        ascending=[False, not detector, False, not detector, True],
         na_position="last",
     )
     return ranked.assign(rank=np.arange(1, len(ranked) + 1))

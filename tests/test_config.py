@@ -19,7 +19,7 @@ def broken(path: str, value: object) -> dict:
     *parents, last = path.split(".")
     at = raw
     for key in parents:
-        at = at[key]
+        at = at.setdefault(key, {})
     if value is ...:
         del at[last]
     else:
@@ -79,6 +79,16 @@ FAULTS = [
     ("detectors.families.cnn.dropout", 1.0, ["cnn.dropout", "1.0"]),
     ("detectors.families.cnn.sparring", "none", ["cnn.sparring", "'none'", "some"]),
     ("detectors.families.resnet18.depth", {"type": "int", "low": 1, "high": 9}, ["resnet18.depth", "9", "4"]),
+    ("generators.later_seasons.space.evasion", -1, ["later_seasons.space.evasion", "-1"]),
+    ("generators.later_seasons.space.escape", 1, ["later_seasons.space.escape", "no such setting", "pfsp_power"]),
+    ("generators.later_seasons.space.panel", {"type": "int", "low": 0, "high": 3}, ["space.panel", "0", "1"]),
+    ("generators.later_seasons.twins", -1, ["later_seasons.twins", "-1"]),
+    ("generators.later_seasons.games", 1, ["later_seasons.games", "unknown key", "twins"]),
+    ("generators.later_seasons.budget.max_images", 7, ["later_seasons.budget", "max_images 7"]),
+    ("detectors.later_seasons.space.fresh", "maybe", ["later_seasons.space.fresh", "'maybe'"]),
+    ("detectors.leave_family_out", -1, ["leave_family_out", "-1"]),
+    ("guard.copies", 2, ["guard.copies", "2"]),
+    ("guard.bound", 2, ["guard.bound", "unknown key", "kid_share"]),
 ]  # fmt: skip
 
 
@@ -122,6 +132,21 @@ def test_a_batch_must_fit_between_two_reports():
         raw = broken("generators.budget", budget)
         raw["generators"]["families"]["dcgan"]["batch_size"] = 128
         parse_sweep(raw, "my.yaml")
+
+
+def test_a_batch_must_fit_between_two_reports_of_later_seasons_too():
+    raw = broken("generators.later_seasons.budget", {"grace_images": 32, "max_images": 64, "report_every": 32})
+    with pytest.raises(UsageError, match=r"batch_size.*generators\.later_seasons\.budget\.report_every.*64"):
+        parse_sweep(raw, "my.yaml")
+
+
+def test_later_seasons_have_their_own_budget_or_the_firsts():
+    raw = broken("detectors.later_seasons.budget", ...)
+    side = parse_sweep(raw, "x").detectors
+    assert side.budget_in(1) == side.budget_in(2) == side.budget
+    side = parse_sweep(QUICK, "x").generators
+    assert side.budget_in(1) == side.budget
+    assert side.budget_in(2) == side.budget_in(3) == side.later_seasons.budget != side.budget
 
 
 def test_rungs_lie_on_reports_below_the_maximum():

@@ -12,11 +12,12 @@ import torch
 from ray import cloudpickle
 from torch import nn
 
-from duel import matches
+from duel import matches, readings
 from duel.faces import draw_faces
 from duel.families import family_settings
 from duel.models import build
 from duel.train.detector import DetectorTrainer
+from duel.weather import parse_weather
 
 pytestmark = pytest.mark.slow
 SIZE, COUNT = 16, 1000
@@ -70,10 +71,10 @@ def played(reals: np.ndarray, team_b: dict[str, nn.Module], work: Path):
     team_a = generators(reals[COUNT:])
     models = {Path(name): model.eval() for name, model in {**team_a, **team_b}.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matches, "load_model", lambda folder: (models[folder], {}))
+        patch.setattr(readings, "load_model", lambda folder: (models[folder], {}))
         rows = matches.play(
-            {n: Path(n) for n in team_a}, {n: Path(n) for n in team_b}, ray.put(reals), (0, COUNT),
-            {n: [] for n in team_b}, 0, work, ROOM, planted.Silent(),
+            {n: Path(n) for n in team_a}, {n: Path(n) for n in team_b}, {n: [] for n in team_b},
+            dict.fromkeys(team_a, "any"), readings.Ground(ray.put(reals), (0, COUNT), 0, work, ROOM, planted.Silent()),
         )  # fmt: skip
     return rows.set_index(["generator", "detector"])
 
@@ -113,10 +114,10 @@ def test_swapped_labels_turn_every_result(table, reals, tmp_path):
 
 def test_fakes_for_different_purposes_share_none(local_ray, tmp_path, monkeypatch):
     model = generators(draw_faces(4, SIZE, 0))["dcgan"].eval()
-    monkeypatch.setattr(matches, "load_model", lambda folder: (model, {}))
+    monkeypatch.setattr(readings, "load_model", lambda folder: (model, {}))
     sets = []
     for purpose in ("sparring", "validation", "league"):
-        refs = matches.fakes_of({"a": Path("a"), "b": Path("b")}, purpose, 50, 0, tmp_path, ROOM, planted.Silent())
+        refs = readings.fakes_of({"a": Path("a"), "b": Path("b")}, purpose, 50, 0, tmp_path, ROOM, planted.Silent())
         sets += [{image.tobytes() for image in ray.get(ref)} for ref in refs.values()]
     assert len(set.union(*sets)) == sum(map(len, sets)) == 6 * 50
 
@@ -125,8 +126,8 @@ def test_work_on_disk_is_not_done_again(local_ray, tmp_path, monkeypatch):
     path = tmp_path / "fakes" / "league" / "a.npy"
     path.parent.mkdir(parents=True)
     np.save(path, np.full((5, 3, SIZE, SIZE), 9, np.uint8))
-    monkeypatch.setattr(matches, "load_model", None)
-    refs = matches.fakes_of({"a": Path("a")}, "league", 5, 0, tmp_path, ROOM, planted.Silent())
+    monkeypatch.setattr(readings, "load_model", None)
+    refs = readings.fakes_of({"a": Path("a")}, "league", 5, 0, tmp_path, ROOM, planted.Silent())
     assert (ray.get(refs["a"]) == 9).all()
 
 
@@ -135,13 +136,13 @@ def test_few_generators_fakes_are_alive_at_once(local_ray, reals, tmp_path, monk
     team_a, model = {f"g{i}": Path(f"g{i}") for i in range(7)}, generators(reals)["dcgan"].eval()
     team_b = {f"d{i}": Path(f"d{i}") for i in range(5)}
     models = {path: planted.Constant(float(i)) for i, path in enumerate(team_b.values())}
-    monkeypatch.setattr(matches, "load_model", lambda folder: (models.get(folder, model), {}))
-    monkeypatch.setattr(matches, "BLOCK", 2)
+    monkeypatch.setattr(readings, "load_model", lambda folder: (models.get(folder, model), {}))
+    monkeypatch.setattr(readings, "BLOCK", 2)
     at_play = []
-    begin = matches._Block._begin
-    monkeypatch.setattr(matches._Block, "_begin", lambda s, *a: (begin(s, *a), at_play.append(len(s.left))))
-    rows = matches.play(team_a, team_b, ray.put(reals), (0, 50), {n: [] for n in team_b}, 0, tmp_path, ROOM,
-                        planted.Silent())  # fmt: skip
+    begin = readings._Block._begin
+    monkeypatch.setattr(readings._Block, "_begin", lambda s, *a: (begin(s, *a), at_play.append(len(s.left))))
+    ground = readings.Ground(ray.put(reals), (0, 50), 0, tmp_path, ROOM, planted.Silent())
+    rows = matches.play(team_a, team_b, {n: [] for n in team_b}, dict.fromkeys(team_a, "any"), ground)
     assert len(at_play) == 3 * (1 + 7)
     assert max(at_play) <= 3  # in the last block one task reads a generator for its one detector
     assert list(zip(rows["generator"], rows["detector"], strict=True)) == [(g, d) for g in team_a for d in team_b]
@@ -149,10 +150,10 @@ def test_few_generators_fakes_are_alive_at_once(local_ray, reals, tmp_path, monk
 
 @pytest.mark.parametrize(("detectors", "places"), [(16, 2), (1, 2), (3, 8), (16, 1), (16, 100)])
 def test_every_place_has_a_task_while_the_next_fakes_are_made(detectors, places):
-    readers, at_play = matches.schedule(detectors, places)
+    readers, at_play = readings.schedule(detectors, places)
     assert (at_play - 1) * -(-detectors // readers) >= places
     assert (at_play - 2) * -(-detectors // readers) < places
-    assert 1 <= readers <= matches.READERS
+    assert 1 <= readers <= readings.READERS
 
 
 def test_killed_between_readings_a_league_goes_on_with_the_same_fakes(local_ray, reals, tmp_path):
@@ -163,6 +164,49 @@ def test_killed_between_readings_a_league_goes_on_with_the_same_fakes(local_ray,
     goes.unlink()
     assert played(reals, detectors(reals[:COUNT]), tmp_path).equals(before)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_who_trained_on_whom_is_told_by_generator_and_by_family(local_ray, reals, tmp_path, monkeypatch):
+    team_a, team_b = {n: Path(n) for n in ("a1", "a2", "b1")}, {"d": Path("d"), "e": Path("e")}
+    model = generators(reals)["dcgan"].eval()
+    monkeypatch.setattr(
+        readings, "load_model", lambda f: (planted.Constant(1.0) if f in team_b.values() else model, {})
+    )
+    ground = readings.Ground(ray.put(reals), (0, 20), 0, tmp_path, ROOM, planted.Silent())
+    families = {"a1": "a", "a2": "a", "b1": "b"}
+    rows = matches.play(team_a, team_b, {"d": ["a1"], "e": []}, families, ground).set_index(["generator", "detector"])
+    assert rows["seen"].to_dict() == {(g, d): (g, d) == ("a1", "d") for g in team_a for d in team_b}
+    assert rows["family_seen"].to_dict() == {(g, d): g != "b1" and d == "d" for g in team_a for d in team_b}
+
+
+def test_scouting_measures_what_is_caught_on_fakes_of_its_own(local_ray, reals, tmp_path, monkeypatch):
+    team_a, team_b = {"g": Path("g")}, {"fake": Path("fake"), "real": Path("real")}
+    models = {Path("fake"): planted.Constant(1.0), Path("real"): planted.Constant(-1.0)}
+    model = generators(reals)["dcgan"].eval()
+    monkeypatch.setattr(readings, "load_model", lambda folder: (models.get(folder, model), {}))
+    place = (ray.put(reals), (5, 45), 0, tmp_path, ROOM, planted.Silent())
+    table = matches.scout(team_a, team_b, readings.Ground(*place, purpose="scouting"))
+    assert table.set_index(["generator", "detector"])["caught"].to_dict() == {("g", "fake"): 1.0, ("g", "real"): 0.0}
+    matches.play(team_a, team_b, {"fake": [], "real": []}, {"g": "any"}, readings.Ground(*place))
+    scouted, league = (np.load(tmp_path / "fakes" / purpose / "g.npy") for purpose in ("scouting", "league"))
+    assert not {i.tobytes() for i in scouted} & {i.tobytes() for i in league}
+
+
+def test_weather_changes_both_classes_and_leaves_the_league_as_it_was(local_ray, reals, tmp_path, monkeypatch):
+    """The oracle knows its reals to the pixel: in any weather it takes all for fakes."""
+    held_out = reals[:COUNT]
+    before = played(reals, detectors(held_out), tmp_path)
+    kept = {path: path.read_bytes() for path in tmp_path.glob("scores/*/*.npy")}
+    models = {Path("oracle"): planted.Oracle(held_out)}
+    monkeypatch.setattr(readings, "load_model", lambda folder: (models[folder], {}))
+    weather = parse_weather("noise8")[0]
+    ground = readings.Ground(ray.put(reals), (0, COUNT), 0, tmp_path, ROOM, planted.Silent(), weather=weather)
+    readings.read_all({"dcgan": Path("dcgan")}, {"oracle": Path("oracle")}, ground)
+    rows = before.reset_index()
+    rows = rows[(rows["generator"] == "dcgan") & (rows["detector"] == "oracle")]
+    assert rows["accuracy"].item() == 1.0
+    assert matches.in_weather(rows, ground).item() == 0.5
+    assert {path: path.read_bytes() for path in kept} == kept
 
 
 @pytest.mark.parametrize(("family", "values"), [("cnn", {"width": 16}), ("resnet18", {"width": 8, "depth": 2})])

@@ -13,5 +13,7 @@ from duel.plan import MANY_HOURS, cautious_speeds, make_plan
 )
 def test_only_a_run_that_may_take_hours_is_measured_before_it_starts(sweep, long):
     settings = load_sweep(sweep)
-    plan = make_plan(settings, settings.trials, cautious_speeds(settings.image_size), {"generator": 2, "detector": 2})
+    plan = make_plan(
+        settings, settings.trials, 1, cautious_speeds(settings.image_size), {"generator": 2, "detector": 2}
+    )
     assert (plan.seconds > MANY_HOURS) == long

@@ -86,7 +86,7 @@ def _four(value: float) -> str:
 def _columns(run: RunFiles, side: str, rows: pd.DataFrame) -> list[Column]:
     season = [Column("season", "Season", "in which it was trained", text=_count)] if len(run.seasons) > 1 else []
     return [
-        Column("rank", "Rank", "by win rate, then rating, then mean accuracy", text=_count, optional=False),
+        Column("rank", "Rank", "by win rate, then mean accuracy, then rating", text=_count, optional=False),
         Column("name", "Name", "season, side, trial, family", "word", str, optional=False),
         Column("family", "Family", "kind of network", "word", str, optional=False),
         *season,

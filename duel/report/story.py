@@ -96,7 +96,7 @@ def facts(run: RunFiles) -> list[Fact]:
     faces = run.info.get("faces") or {}
     size = faces.get("image_size", NOTHING)
     trial_note = ", ".join(f"{statuses[s]} {s}" for s in ("finished", "stopped", "failed") if s in statuses)
-    requested = run.info.get("trials_requested", len(run.trials))
+    requested = run.info.get("trials_requested", len(run.trials)) * run.info.get("seasons", 1)
     used = faces.get("used")
     seasons = [Fact(str(len(run.seasons)), "seasons", "each trained against the ones before")]
     return [

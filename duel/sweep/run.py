@@ -10,13 +10,18 @@ from typing import Any
 
 import optuna
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 from sqlalchemy import URL
 
 from duel.errors import DuelError
 from duel.progress import Watch
 from duel.store import Store, join
-from duel.sweep.search import Ledger, OrderedHalving, OrderedSearch, trial_name
-from duel.sweep.trial import DetectorTrial, GeneratorTrial, Job, read_state
+from duel.sweep.detectors import DetectorTrial
+from duel.sweep.generators import GeneratorTrial
+from duel.sweep.job import Job, read_state
+from duel.sweep.search import Ledger, Listed, OrderedHalving, OrderedSearch
+from duel.sweep.space import Parent, SearchSpace
 
 TRIALS = {"generator": GeneratorTrial, "detector": DetectorTrial}
 
@@ -32,6 +37,11 @@ class Outcome:
     side: str
     family: str
     settings: dict[str, Any]
+    season: int
+    parent: str
+    competing: dict[str, Any]
+    twin_of: str
+    kind: str
     status: str
     reason: str
     objective: float
@@ -62,45 +72,68 @@ class _Watcher(tune.Callback):
         self._watch.trial_ended(trial.config["name"])
 
 
-def run_sweep(job: Job, count: int, folder: Path, max_failures: int,
+def run_sweep(job: Job, parents: list[Parent], count: int, folder: Path, max_failures: int,
               watch: Watch, at_work: Callable[[], None] | None = None) -> list[Outcome]:  # fmt: skip
     """Run `count` trials of job.side and return their outcomes by trial number.
 
-    folder: the run's folder; the Optuna study is kept there in optuna.db, as study `generators` or `detectors`.
+    parents: what trials of season 2 and later may start from.
+    folder: the run's folder; the Optuna study is kept there in optuna.db, see SearchSpace.study.
     A sweep that was interrupted goes on: see duel.sweep.trial.
     max_failures: how often a trial whose worker died is started again.
     at_work: called with every report, so first when trials have taken the cores that they want.
     """
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(job.sweep.max_concurrent)
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the whole run, not one sweep
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ledger = Ledger(job.sweep)
+    space, ledger = SearchSpace(job.side, job.sweep, job.season, parents), Ledger(job.sweep)
     storage = optuna.storages.RDBStorage(
         URL.create("sqlite", database=str(folder / "optuna.db")).render_as_string(),
         engine_kwargs={"connect_args": {"timeout": 60}},
     )
-    search = OrderedSearch(job.side, job.sweep, count, ledger, storage, job.seed)
+    search = OrderedSearch(space, count, ledger, storage, job.seed)
+    crashes = _fit(job, space.study, count, search, OrderedHalving(ledger), max_failures, _Watcher(watch, at_work))
+    search.finish()
+    study = optuna.load_study(study_name=space.study, storage=storage)
+    chosen = [trial.user_attrs["chosen"] for trial in study.get_trials(deepcopy=False)]
+    configs = [{"name": space.name(number, c["family"]), **c} for number, c in enumerate(chosen)]
+    return _all_of(_outcomes(job, configs, ledger.fates(), crashes), count, space.study)
+
+
+def run_twins(job: Job, configs: list[dict[str, Any]], max_failures: int, watch: Watch) -> list[Outcome]:
+    """Train again what entrants trained, each with one thing changed; every twin gets its whole budget.
+
+    configs: a trial's config each, as `run_sweep` draws it, with `name`, `twin_of` and `kind`.
+    """
+    search, name = Listed(configs), f"season-{job.season}-{job.side}-twins"
+    watcher = _Watcher(watch, None)
+    crashes = _fit(job, name, len(configs), search, FIFOScheduler(), max_failures, watcher)
+    return _all_of(_outcomes(job, configs, [math.inf] * len(configs), crashes), len(configs), name)
+
+
+def _fit(job: Job, name: str, count: int, search: Searcher, scheduler: TrialScheduler, max_failures: int,
+         watcher: tune.Callback) -> dict[str, str]:  # fmt: skip
+    """Let Tune run the trials; returns why trials died that could not be started again, by name."""
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(job.sweep.max_concurrent)
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the whole run, not one sweep
     trainable = tune.with_resources(tune.with_parameters(TRIALS[job.side], job=job), job.room)
     results = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=search, scheduler=OrderedHalving(ledger), num_samples=count, reuse_actors=True,
+            search_alg=search, scheduler=scheduler, num_samples=count, reuse_actors=True,
             trial_name_creator=_name_of, trial_dirname_creator=_name_of,
         ),
         run_config=tune.RunConfig(
-            name=f"{job.side}s", storage_path=join(job.storage, "tune"), verbose=0,
-            callbacks=[_Watcher(watch, at_work)],
+            name=name, storage_path=join(job.storage, "tune"), verbose=0, callbacks=[watcher],
             failure_config=tune.FailureConfig(max_failures=max_failures),
             # Trials keep their own state: see duel.sweep.trial.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
     ).fit()  # fmt: skip
-    search.finish()
     ended = [results[i] for i in range(len(results))]
-    crashes = {Path(r.path).name: " ".join(str(r.error).split())[-300:] for r in ended if r.error is not None}
-    outcomes = _outcomes(job, ledger, storage, crashes)
+    return {Path(r.path).name: " ".join(str(r.error).split())[-300:] for r in ended if r.error is not None}
+
+
+def _all_of(outcomes: list[Outcome], count: int, name: str) -> list[Outcome]:
     if len(outcomes) != count:
-        raise DuelError(f"the {job.side} sweep ended after {len(outcomes)} of {count} trials; --resume goes on with it")
+        raise DuelError(f"{name}: ended after {len(outcomes)} of {count} trials; --resume goes on with it")
     return outcomes
 
 
@@ -108,19 +141,16 @@ def _name_of(trial: Any) -> str:
     return trial.config["name"]
 
 
-def _outcomes(job: Job, ledger: Ledger, storage: optuna.storages.BaseStorage, crashes: dict[str, str]) -> list[Outcome]:
-    store = Store(job.storage)
-    study = optuna.load_study(study_name=f"{job.side}s", storage=storage)
-    outcomes = []
-    for fate, trial in zip(ledger.fates(), study.get_trials(deepcopy=False), strict=False):
-        chosen = trial.user_attrs["chosen"]
-        name = trial_name(job.side, trial.number, chosen["family"])
-        history = (read_state(store, name) or {"history": []})["history"]
-        outcomes.append(_outcome(job, name, chosen, history, fate, crashes.get(name)))
+def _outcomes(job: Job, configs: list[dict[str, Any]], fates: list[Any], crashes: dict[str, str]) -> list[Outcome]:
+    store, outcomes = Store(job.storage), []
+    for fate, config in zip(fates, configs, strict=False):
+        history = (read_state(store, config["name"]) or {"history": []})["history"]
+        outcomes.append(_outcome(job, config, history, fate, crashes.get(config["name"])))
     return outcomes
 
 
-def _outcome(job: Job, name: str, chosen: dict, history: list[dict], fate: Any, crash: str | None) -> Outcome:
+def _outcome(job: Job, config: dict[str, Any], history: list[dict], fate: Any, crash: str | None) -> Outcome:
+    name = config["name"]
     # A trial that ASHA stops may have trained on until earlier trials' scores came in: that does not count.
     last_mark = fate if fate is not None else math.inf
     measured = [entry for entry in history if not entry["failed"] and entry["mark"] <= last_mark]
@@ -132,17 +162,19 @@ def _outcome(job: Job, name: str, chosen: dict, history: list[dict], fate: Any, 
     if reason:
         status, objective = "failed", job.sweep.worst
     else:
-        status, objective = "finished" if fate == math.inf else "stopped", measured[-1]["objective"]
+        status, objective = "finished" if fate == math.inf else "stopped", measured[-1][job.sweep.objective]
     last = measured[-1] if measured else {"images": 0, "seconds": 0.0}
-    return Outcome(name, job.side, chosen["family"], chosen["settings"], status, reason, float(objective),
-                   int(last["images"]), float(last["seconds"]), measured, history)  # fmt: skip
+    return Outcome(name, job.side, config["family"], config["settings"], job.season, config["parent"],
+                   config["season"], config.get("twin_of", ""), config.get("kind", ""), status, reason,
+                   float(objective), int(last["images"]), float(last["seconds"]), measured, history)  # fmt: skip
 
 
 def trial_row(outcome: Outcome, objective_name: str, feature_network: str) -> dict[str, Any]:
-    """The outcome as a row of trials.csv."""
-    return {
+    """The outcome as a row of trials.csv, or of twins.csv, which has two columns more."""
+    row = {
         "trial": outcome.name,
         "side": outcome.side,
+        "season": outcome.season,
         "family": outcome.family,
         "status": outcome.status,
         "reason": outcome.reason,
@@ -150,7 +182,9 @@ def trial_row(outcome: Outcome, objective_name: str, feature_network: str) -> di
         "objective": outcome.objective,
         "images": outcome.images,
         "seconds": round(outcome.seconds, 3),
-        "entrant": outcome.status == "finished",
-        "settings": json.dumps(outcome.settings, sort_keys=True),
+        "entrant": outcome.status == "finished" and not outcome.twin_of,
+        "parent": outcome.parent,
+        "settings": json.dumps({**outcome.settings, **outcome.competing}, sort_keys=True),
         "feature_network": feature_network if objective_name == "kid" else "",
     }
+    return {**row, "twin_of": outcome.twin_of, "kind": outcome.kind} if outcome.twin_of else row

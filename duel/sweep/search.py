@@ -5,16 +5,13 @@ from typing import Any, cast
 
 import optuna
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from duel.config import Choice, Fixed, Int, LogUniform, SideSweep, Space
+from duel.config import SideSweep
 from duel.seeds import derive
 from duel.sweep.halving import Trace, fates
-
-
-def trial_name(side: str, number: int, family: str) -> str:
-    """The name that a trial, and later the entrant, has everywhere: g01-dcgan is the first generator trial."""
-    return f"{side[0]}{number + 1:02d}-{family}"
+from duel.sweep.space import SearchSpace
 
 
 class Ledger:
@@ -43,25 +40,12 @@ class OrderedSearch(OptunaSearch):
     PRUNED and failed ones with the worst score, so that neither misleads the sampler.
     """
 
-    def __init__(
-        self,
-        side_name: str,
-        side: SideSweep,
-        count: int,
-        ledger: Ledger,
-        storage: optuna.storages.BaseStorage,
-        seed: int,
-    ):
-        self._side_name, self._side, self._count, self._ledger, self._root = (
-            side_name,
-            side,
-            count,
-            ledger,
-            seed,
-        )
+    def __init__(self, space: SearchSpace, count: int, ledger: Ledger, storage: optuna.storages.BaseStorage, seed: int):
+        self._drawn_from, self._count, self._ledger, self._root = space, count, ledger, seed
+        self._side = space.sweep
         self._numbers: dict[str, int] = {}
         super().__init__(
-            space=self._sample, metric="objective", mode=side.mode, storage=storage, study_name=f"{side_name}s",
+            space=self._sample, metric="objective", mode=self._side.mode, storage=storage, study_name=space.study,
             sampler=self._sampler_for(0),
         )  # fmt: skip
 
@@ -71,12 +55,12 @@ class OrderedSearch(OptunaSearch):
 
     def _sampler_for(self, number: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.TPESampler(
-            seed=derive(self._root, "search", self._side_name, number) % 2**32,
+            seed=derive(self._root, "search", self._drawn_from.study, number) % 2**32,
             n_startup_trials=self._side.startup_trials,
         )
 
     def _sample(self, trial: optuna.Trial) -> dict[str, Any]:
-        return sample(trial, self._side.families)
+        return self._drawn_from.draw(trial)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next trial's number, name, family and settings; None while earlier results are awaited."""
@@ -84,7 +68,7 @@ class OrderedSearch(OptunaSearch):
         if number >= self._count or not self._settle(number - self._side.max_concurrent):
             return None
         chosen = self._choose(number)
-        config = {"number": number, "name": trial_name(self._side_name, number, chosen["family"]), **chosen}
+        config = {"number": number, "name": self._drawn_from.name(number, chosen["family"]), **chosen}
         self._numbers[trial_id] = number
         self._ledger.traces.append(Trace())
         return config
@@ -144,6 +128,21 @@ class OrderedSearch(OptunaSearch):
             trace.scores[max(trace.scores, default=0) + 1] = self._side.worst
 
 
+class Listed(Searcher):
+    """Trials that are known beforehand, one after the other."""
+
+    def __init__(self, configs: list[dict[str, Any]]):
+        super().__init__()
+        self._left = list(configs)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next trial's config; None when there is no more."""
+        return self._left.pop(0) if self._left else None
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """Nothing follows from it."""
+
+
 class OrderedHalving(FIFOScheduler):
     """Tells Ray Tune to stop the trials that `duel.sweep.halving` stops."""
 
@@ -161,26 +160,3 @@ class OrderedHalving(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:
         """Tune hands a trial's last result to this method instead of the one above."""
         self._ledger.report(trial.config["number"], result)
-
-
-def sample(trial: optuna.Trial, families: dict[str, Space]) -> dict[str, Any]:
-    """Draw a family, then that family's settings (define by run): {"family": ..., "settings": {...}}."""
-    names = list(families)
-    family = trial.suggest_categorical("family", names) if len(names) > 1 else names[0]
-    space = families[family]
-    return {
-        "family": family,
-        "settings": {key: _draw(trial, f"{family}.{key}", p) for key, p in space.items()},
-    }
-
-
-def _draw(trial: optuna.Trial, name: str, parameter: Any) -> Any:
-    match parameter:
-        case Fixed():
-            return parameter.value
-        case Choice():
-            return trial.suggest_categorical(name, parameter.values)
-        case Int():
-            return trial.suggest_int(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
-        case _:
-            return trial.suggest_float(name, parameter.low, parameter.high, log=isinstance(parameter, LogUniform))

@@ -25,8 +25,9 @@ from duel.checkpoint import WEIGHTS, load_model
 from duel.device import claim, pick_device
 from duel.faces import draw_faces
 from duel.families import family_settings
-from duel.matches import BLOCK, play, schedule
+from duel.matches import play
 from duel.models.inference import make_fakes, predict
+from duel.readings import BLOCK, Ground, schedule
 from duel.seeds import derive
 from duel.train.detector import DetectorTrainer
 
@@ -51,7 +52,8 @@ class Arena:
         first = dict(list(self.generators.items())[:generators])
         second = dict(list(self.detectors.items())[:detectors])
         sparring: dict[str, list[str]] = {name: [] for name in second}
-        play(first, second, self.reals, (0, self.count), sparring, 0, work or self.work, ROOM, Silent())
+        ground = Ground(self.reals, (0, self.count), 0, work or self.work, ROOM, Silent())
+        play(first, second, sparring, dict.fromkeys(first, "dcgan"), ground)
 
 
 def measure(options: Options) -> list[Row]:

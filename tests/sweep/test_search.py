@@ -7,6 +7,7 @@ from league_runs import TINY
 
 from duel.config import load_sweep
 from duel.sweep.search import Ledger, OrderedHalving, OrderedSearch
+from duel.sweep.space import SearchSpace
 
 COUNT = 12
 
@@ -25,7 +26,7 @@ class Simulation:
         sweep = load_sweep(TINY).generators
         self.side = sweep.model_copy(update={"max_concurrent": concurrent, "startup_trials": 4})
         self.ledger = Ledger(self.side)
-        self.search = OrderedSearch("generator", self.side, COUNT, self.ledger, storage, seed)
+        self.search = OrderedSearch(SearchSpace("generator", self.side), COUNT, self.ledger, storage, seed)
         self.scheduler = OrderedHalving(self.ledger)
         self.running: dict[str, dict] = {}
         self.asked: list[dict] = []
@@ -93,7 +94,7 @@ def test_another_seed_asks_for_other_settings():
 
 def test_the_guided_trials_are_better_than_the_random_ones():
     random, guided = [], []
-    for seed in range(5):
+    for seed in range(20):
         asked = Simulation(memory(), seed, concurrent=1).run(ORDERS["first"])
         miss = [abs(c["settings"]["lr_generator"] - 4e-4) for c in asked]
         random += miss[:4]

@@ -1,0 +1,133 @@
+"""What is measured once all seasons are over: twins' matches, families left out, cheap wins, and other weather."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+
+from duel.device import claim, release
+from duel.entrants import sparring_of
+from duel.guard import Reference, guard_row, mark, reference
+from duel.matches import in_weather, play
+from duel.metrics import feature_network
+from duel.readings import Room, Span, batches, places_for, read_all, sized
+from duel.season import chosen_of, sparring_fakes, train_twins
+from duel.stages import League
+from duel.standings import leave_one_out
+from duel.store import Store
+from duel.sweep.job import Job
+from duel.sweep.yardsticks import real_features
+from duel.weather import Weather
+
+
+def leave_families_out(league: League) -> None:
+    """Train the best detectors' designs again, each time without one family's fakes: twins `without-FAMILY`."""
+    families = sorted(set(league.families().values()))
+    settings, stage = league.sweep.detectors, "families left out"
+    if league.run.done(stage) or len(families) < 2 or not settings.leave_family_out:
+        return
+    room = league.cluster.fit(settings.resources)
+    sparring = sparring_fakes(league, league.seasons, "sparring fakes of all seasons", room)
+    job = Job("detector", settings, league.sweep.image_size, league.seed, league.storage, room, league.reals,
+              league.spans, league.seasons, **sparring)  # fmt: skip
+    best = league.trials("detector", league.seasons)["trial"]
+    designs = list(dict.fromkeys(first_of_line(league, name) for name in best))[: settings.leave_family_out]
+    configs = [without(family, name, chosen_of(league, name)) for name in designs for family in families]
+    train_twins(league, job, configs, stage)
+
+
+def first_of_line(league: League, name: str) -> str:
+    """The entrant that began what `name` goes on with; a design is its settings."""
+    parent = chosen_of(league, name)["parent"]
+    return first_of_line(league, parent) if parent else name
+
+
+def without(family: str, name: str, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The config of a detector's design that never sees a generator family."""
+    kind, settings = f"without-{family}", {**chosen["settings"], "sparring": "all"}
+    return {**chosen, "settings": settings, "name": f"{name}.{kind}", "twin_of": name, "kind": kind}
+
+
+def play_twins(league: League) -> None:
+    """Twins against all entrants of the other side: twin_matches.csv and, from it, leave_one_out.csv."""
+    if league.run.done("twins' matches") or not (league.run.path / "twins.csv").exists():
+        return
+    twins = league.run.read_table("twins.csv")
+    twins = twins[twins["status"] == "finished"]
+    folders = {name: league.model(name) for name in twins["trial"]}
+    sides = {side: {n: folders[n] for n in twins[twins["side"] == side]["trial"]} for side in ("generator", "detector")}
+    entrants = {side: league.entrants(side) for side in sides}
+    families = {**league.families(), **dict(zip(twins["trial"], twins["family"], strict=True))}
+    ground = league.ground(title="twins' matches")
+    with league.run.stage("twins' matches"):
+        tables = []
+        for a, b in ((sides["generator"], entrants["detector"]), (entrants["generator"], sides["detector"])):
+            if a and b:
+                tables.append(play(a, b, sparring_of(league.run.path, list(b)), families, ground))
+        if tables:
+            table = pd.concat(tables, ignore_index=True)
+            league.run.write_table("twin_matches.csv", table)
+            left_out = leave_one_out(table, twins, league.families())
+            if len(left_out):
+                league.run.write_table("leave_one_out.csv", left_out)
+
+
+def replay_in(league: League, weathers: list[Weather]) -> None:
+    """The league's matches again with all images changed: columns accuracy_WEATHER of matches.csv."""
+    for weather in weathers:
+        stage = f"weather {weather.name}"
+        if league.run.done(stage):
+            continue
+        ground = league.ground(weather=weather, title=stage)
+        with league.run.stage(stage):
+            read_all(league.entrants("generator"), league.entrants("detector"), ground)
+            table = league.run.read_table("matches.csv")
+            table[f"accuracy_{weather.name}"] = in_weather(table, ground)
+            league.run.write_table("matches.csv", table)
+
+
+def guard(league: League) -> None:
+    """Precision, recall, density, coverage, copies and mark of every generator, on league fakes: guard.csv."""
+    if league.run.done("guard"):
+        return
+    table, room = league.trials("generator", league.seasons), league.cluster.fit(league.sweep.generators.resources)
+    league.progress.stage("guard", len(table), "generators")
+    with league.run.stage("guard"):
+        known = sized(_reference, room).remote(league.reals, league.spans, league.storage, room)
+        rows: list[dict[str, Any]] = []
+        for names in batches(list(table["trial"]), places_for(room) + 1):
+            refs = [sized(_guarded, room).remote(_some_fakes(league, name), known, room) for name in names]
+            rows += [{"name": name, **scores} for name, scores in zip(names, ray.get(refs), strict=True)]
+            league.progress.advance(len(rows))
+        bounds, noise = league.sweep.guard, league.run.data["yardsticks"]["kid_noise"]
+        for row, kid in zip(rows, table["objective"], strict=True):
+            row["mark"] = mark(kid, noise, row["copies"], bounds.kid_share, bounds.copies)
+        league.run.write_table("guard.csv", pd.DataFrame(rows))
+
+
+def _some_fakes(league: League, name: str) -> ray.ObjectRef:
+    """As many of a generator's league fakes as there are validation reals to compare them with."""
+    start, end = league.spans["validation"]
+    fakes = np.load(league.ground().fakes.path(name), mmap_mode="r")
+    return ray.put(np.asarray(fakes[: end - start]))
+
+
+@ray.remote
+def _reference(reals: np.ndarray, spans: dict[str, Span], storage: str, room: Room) -> Reference:
+    device = claim(room)
+    try:
+        network = feature_network(device=device)
+        real, train = (reals[slice(*spans[name])] for name in ("validation", "generator_train"))
+        return reference(real_features(Store(storage), network, real, device), real, train, device)
+    finally:
+        release()
+
+
+@ray.remote
+def _guarded(fakes: np.ndarray, known: Reference, room: Room) -> dict[str, float]:
+    device = claim(room)
+    try:
+        return guard_row(fakes, known, feature_network(device=device), device)
+    finally:
+        release()

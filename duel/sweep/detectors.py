@@ -1,0 +1,62 @@
+"""One detector as a trial of Ray Tune."""
+
+import numpy as np
+import ray
+import torch
+
+from duel.families import DetectorSeason
+from duel.pfsp import apportion, pfsp
+from duel.sweep.job import legacy_name, load
+from duel.sweep.trial import Trial
+from duel.train.detector import DetectorTrainer
+
+
+class DetectorTrial(Trial):
+    """Trains one detector on reals and on the fakes of its sparring generators; objective AUC on validation."""
+
+    def _make_trainer(self, device: torch.device, seed: int) -> DetectorTrainer:
+        pool, parent = self._pool(), self.config["parent"]
+        sparring = draw_sparring(pool, self._settings().sparring, seed)
+        reals = self.job.partition("detector_train")
+        counts = apportion(self._shares(sparring), len(reals))
+        self.state["sparring"] = {name: count for name, count in zip(sparring, counts, strict=True) if count}
+        fakes = [ray.get(self.job.sparring[name])[:count] for name, count in self.state["sparring"].items()]
+        return DetectorTrainer(
+            self.config["family"], self._settings(), reals, np.concatenate(fakes),
+            self.job.partition("validation"), self._validation_fakes(pool),
+            image_size=self.job.image_size, device=device, seed=seed,
+            start=load(self.store, legacy_name(parent)) if parent else None,
+        )  # fmt: skip
+
+    def _pool(self) -> list[str]:
+        """The generators that this detector may know: all so far or, for a twin, those that its kind leaves it."""
+        kind, lineup, now = self.config.get("kind", ""), self.job.lineup, self.job.season
+        keep = {
+            "": lambda season, family: True,
+            "no-replay": lambda season, family: season == now,
+            "no-rivals": lambda season, family: season < now,
+        }.get(kind, lambda season, family: f"without-{family}" != kind)
+        return sorted(name for name, (season, family) in lineup.items() if keep(season, family))
+
+    def _shares(self, generators: list[str]) -> np.ndarray:
+        """Shares of the fakes: alike in season 1, then more of the generators that get past most."""
+        elders = [self.config["parent"]] if self.config["parent"] else sorted(self.job.elders)
+        if not elders:
+            return np.ones(len(generators))
+        caught = np.array([np.mean([self.job.caught[g][d] for d in elders]) for g in generators])
+        return pfsp(caught, DetectorSeason(**self.config["season"]).pfsp_power)
+
+    def _validation_fakes(self, pool: list[str]) -> np.ndarray:
+        count = len(self.job.partition("validation"))
+        each = -(-count // len(pool))
+        return np.concatenate([ray.get(self.job.validation_fakes[name])[:each] for name in pool])[:count]
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {key: value.cpu() for key, value in self.trainer.detector.state_dict().items()}
+
+
+def draw_sparring(finalists: list[str], kind: str, seed: int) -> list[str]:
+    """Which generators' fakes a detector trains on: 'one', 'some' (half of them, rounded up) or 'all'; sorted."""
+    count = {"one": 1, "some": -(-len(finalists) // 2), "all": len(finalists)}[kind]
+    chosen = np.random.default_rng(seed).choice(len(finalists), size=count, replace=False)
+    return [finalists[i] for i in sorted(chosen)]
