@@ -100,7 +100,7 @@ class DetectorSettings(Settings):
 
     sparring: Literal["one", "some", "all"] = Field(
         "all",
-        description="whose fakes it trains on: one generator's, half of the finalists', or all finalists'",
+        description="whose fakes it trains on: of each season's finalists: one's, half of theirs, or all of theirs",
     )
     batch_size: int = Field(128, ge=4, le=4096, description="images a step, half real and half fake")
     lr: Rate = Field(1e-3, description="AdamW learning rate")

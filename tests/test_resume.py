@@ -19,9 +19,7 @@ pytestmark = pytest.mark.slow
 # Where to kill: the name of the moment, and how to see from outside that the run is in it.
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "faces": lambda run: (run / "run.json").exists(),
-    "start of the trials": lambda run: (run / "fakes/reals.png").exists(),
     "generator trials": lambda run: len(list(run.glob("trials/g*/state.pt"))) >= 1,
-    "yardsticks": lambda run: (run / "trials.csv").exists(),
     "sparring fakes": lambda run: "kid_noise" in (run / "run.json").read_text(),
     "detector trials": lambda run: len(list(run.glob("trials/d*/state.pt"))) >= 1,
     "league fakes": lambda run: len(pd.read_csv(run / "trials.csv")) == 6 if (run / "trials.csv").exists() else False,

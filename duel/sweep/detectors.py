@@ -1,5 +1,7 @@
 """One detector as a trial of Ray Tune."""
 
+import itertools
+
 import numpy as np
 import ray
 import torch
@@ -9,6 +11,9 @@ from duel.pfsp import apportion, pfsp
 from duel.sweep.job import legacy_name, load
 from duel.sweep.trial import Trial
 from duel.train.detector import DetectorTrainer
+from duel.train.loop import mix
+
+LEAST_CHANCE = 0.01  # to get past, that any generator is taken to have: none is forgotten
 
 
 class DetectorTrial(Trial):
@@ -16,7 +21,7 @@ class DetectorTrial(Trial):
 
     def _make_trainer(self, device: torch.device, seed: int) -> DetectorTrainer:
         pool, parent = self._pool(), self.config["parent"]
-        sparring = draw_sparring(pool, self._settings().sparring, seed)
+        sparring = self._sparring(pool, seed)
         reals = self.job.partition("detector_train")
         counts = apportion(self._shares(sparring), len(reals))
         self.state["sparring"] = {name: count for name, count in zip(sparring, counts, strict=True) if count}
@@ -38,12 +43,20 @@ class DetectorTrial(Trial):
         }.get(kind, lambda season, family: f"without-{family}" != kind)
         return sorted(name for name, (season, family) in lineup.items() if keep(season, family))
 
+    def _sparring(self, pool: list[str], seed: int) -> list[str]:
+        """Whose fakes it trains on: as many of each season's generators as its settings say."""
+        seasons = sorted({self.job.lineup[name][0] for name in pool})
+        kind = self._settings().sparring
+        drawn = [draw_sparring([g for g in pool if self.job.lineup[g][0] == s], kind, mix(seed, s)) for s in seasons]
+        return sorted(itertools.chain(*drawn))
+
     def _shares(self, generators: list[str]) -> np.ndarray:
         """Shares of the fakes: alike in season 1, then more of the generators that get past most."""
         elders = [self.config["parent"]] if self.config["parent"] else sorted(self.job.elders)
         if not elders:
             return np.ones(len(generators))
         caught = np.array([np.mean([self.job.caught[g][d] for d in elders]) for g in generators])
+        caught = np.minimum(caught, 1 - LEAST_CHANCE)
         return pfsp(caught, DetectorSeason(**self.config["season"]).pfsp_power)
 
     def _validation_fakes(self, pool: list[str]) -> np.ndarray:
