@@ -1,6 +1,7 @@
 """Both trainings: their reports, their exact resumes, their failures, and that they learn."""
 
 import contextlib
+import functools
 import io
 
 import numpy as np
@@ -8,7 +9,15 @@ import pytest
 import torch
 
 from duel.errors import DuelError
-from duel.families import CnnSettings, DcganSettings, Resnet18Settings
+from duel.families import (
+    GENERATOR_FAMILIES,
+    CnnSettings,
+    DcganSettings,
+    R3ganSettings,
+    Resnet18Settings,
+    SaganSettings,
+    SnganSettings,
+)
 from duel.metrics import kid
 from duel.train.detector import DetectorTrainer
 from duel.train.generator import GeneratorTrainer
@@ -41,8 +50,9 @@ def pixel_kid(fakes):
 
 def gan(settings=SMALL_GAN, images=None, scorer=brightness_distance, seed=3, eval_fakes=40):
     images = blobs(100, 0) if images is None else images
+    (family,) = (name for name, known in GENERATOR_FAMILIES.items() if known is type(settings))
     return GeneratorTrainer(
-        "dcgan", settings, images, scorer, image_size=16, device=CPU, seed=seed, eval_fakes=eval_fakes
+        family, settings, images, scorer, image_size=16, device=CPU, seed=seed, eval_fakes=eval_fakes
     )
 
 
@@ -80,6 +90,13 @@ BOTH = pytest.mark.parametrize("make", [gan, detection])
 SPECTRAL = SMALL_GAN.model_copy(
     update={"norm_discriminator": "spectral", "upsample": "nearest", "objective": "hinge", "augment": True}
 )
+TINY = {"width": 4, "width_discriminator": 4, "latent": 8, "batch_size": 16, "ema_images": 200}
+FAMILIES = {  # the penalties fall on every third step, so that a resume in between has to know which
+    "dcgan-penalties": SMALL_GAN.model_copy(update={"r1": 1.0, "r2": 0.5, "penalty_every": 3}),
+    "sngan": SnganSettings(**TINY),
+    "sagan": SaganSettings(**TINY, r1=1.0, penalty_every=3),
+    "r3gan": R3ganSettings(**TINY, depth=1, penalty_every=3, augment=True),
+}
 
 
 @BOTH
@@ -106,8 +123,9 @@ def test_names_in_reports():
         lambda seed=3: gan(SMALL_GAN.model_copy(update={"ema_images": 0}), seed=seed),
         detection,
         lambda seed=3: detection(Resnet18Settings(width=8, depth=2, batch_size=16, dropout=0.3), seed=seed),
+        *(functools.partial(gan, settings) for settings in FAMILIES.values()),
     ],
-    ids=["gan", "gan-spectral-augment", "gan-no-ema", "cnn", "resnet18"],
+    ids=["gan", "gan-spectral-augment", "gan-no-ema", "cnn", "resnet18", *FAMILIES],
 )
 def test_same_seed_and_resume_give_the_same_numbers(make):
     whole = timeless(make().run(240, 80))
@@ -124,8 +142,9 @@ def test_same_seed_and_resume_give_the_same_numbers(make):
     assert resumed.seconds > first["seconds"]
 
 
-def test_resumed_weights_and_frames_are_the_same():
-    whole, broken, resumed = gan(), gan(), gan()
+@pytest.mark.parametrize("settings", [SMALL_GAN, *FAMILIES.values()], ids=["dcgan", *FAMILIES])
+def test_resumed_weights_and_frames_are_the_same(settings):
+    whole, broken, resumed = gan(settings), gan(settings), gan(settings)
     list(whole.run(160, 80))
     next(broken.run(160, 80))
     resumed.load_state_dict(through_a_file(broken.state_dict()))
@@ -135,16 +154,18 @@ def test_resumed_weights_and_frames_are_the_same():
         assert (weights == resumed.generator.state_dict()[name]).all()
 
 
-def test_looking_does_not_change_the_training():
-    quiet, watched = gan(), gan()
+@pytest.mark.parametrize("settings", [SMALL_GAN, FAMILIES["sagan"]], ids=["dcgan", "sagan"])
+def test_looking_does_not_change_the_training(settings):
+    quiet, watched = gan(settings), gan(settings)
     expected = timeless(quiet.run(160, 80))
     watched.frame()
     seen = []
     for report in watched.run(160, 80):
         seen.append(report)
         watched.frame()
-        watched.sample(torch.randn(5, 16))
+        watched.sample(torch.randn(5, settings.latent))
     assert timeless(seen) == expected
+    assert (quiet.frame() == watched.frame()).all()
 
 
 def test_training_leaves_the_global_random_state_alone():
