@@ -39,7 +39,7 @@ def kid_in_float32(images: np.ndarray, scorer: KidScorer, seed: int, **changes: 
 
 
 def kid_of_peer(options: Options, count: int, scorer: KidScorer, seed: int) -> float:
-    """KID of the example's generator after one pass over `count` photographs, as it shows them: batch statistics."""
+    """KID of the example's generator after one pass over `count` photographs."""
     assert options.faces is not None
     assert options.peer is not None
     with tempfile.TemporaryDirectory() as name:
@@ -49,7 +49,12 @@ def kid_of_peer(options: Options, count: int, scorer: KidScorer, seed: int) -> f
             (photographs / path.name).symlink_to(path.absolute())
         peer = Peer(options.peer, photographs, folder, "--niter", "1", "--manualSeed", str(seed))
         peer.process.communicate()
-        weights = torch.load(folder / "netG_epoch_0.pth", map_location="cpu", weights_only=True)
+        return kid_of_example(folder / "netG_epoch_0.pth", scorer)
+
+
+def kid_of_example(path: Path, scorer: KidScorer) -> float:
+    """KID of a generator that the example saved, as the example shows its images: with batch statistics."""
+    weights = torch.load(path, map_location="cpu", weights_only=True)
     network = build("generator", "dcgan", SIDE, DcganSettings())
     network.load_state_dict({key.replace("main.", "layers."): value for key, value in weights.items()})
     noise = make_noise(len(scorer.real_features), network.latent, 99)  # type: ignore[arg-type]
@@ -66,20 +71,20 @@ def measure(options: Options) -> list[Row]:
 
 
 def _against_float32(options: Options) -> Row:
-    faces, scorer = _faces_and_scorer(options, 256 if options.quick else 16_000, SMALL_SIDE)
+    faces, scorer = faces_and_scorer(options, 256 if options.quick else 16_000, SMALL_SIDE)
     ours = [kid_of_ours(faces, scorer, seed, **SMALL) for seed in range(SEEDS)]
     plain = [kid_in_float32(faces, scorer, seed, **SMALL) for seed in range(SEEDS)]
     return _row(f"KID after {len(faces):,} images, 32x32: fast path against plain float32", ours, plain)
 
 
 def _against_peer(options: Options) -> Row:
-    faces, scorer = _faces_and_scorer(options, 256 if options.quick else 8_000, SIDE)
+    faces, scorer = faces_and_scorer(options, 256 if options.quick else 8_000, SIDE)
     ours = [kid_of_ours(faces, scorer, seed) for seed in range(SEEDS)]
     peer = [kid_of_peer(options, len(faces), scorer, seed) for seed in range(SEEDS)]
     return _row(f"KID after {len(faces):,} images, 64x64: against the peer", ours, peer)
 
 
-def _faces_and_scorer(options: Options, count: int, side: int) -> tuple[np.ndarray, KidScorer]:
+def faces_and_scorer(options: Options, count: int, side: int) -> tuple[np.ndarray, KidScorer]:
     """So many faces to train on, and the KID against others."""
     device, reals = pick_device(), 200 if options.quick else 2_000
     faces, network = some_faces(options, count + reals, side), feature_network(device=device)
