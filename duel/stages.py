@@ -22,6 +22,7 @@ from duel.rundir import RunFolder, check_same_faces, now
 from duel.seeds import derive
 from duel.standings import leaderboard
 from duel.store import Store
+from duel.sweep.job import LEGACIES
 from duel.sweep.yardsticks import start_yardsticks
 from duel.weather import Weather
 
@@ -174,6 +175,7 @@ class League:
     def finish(self) -> Path:
         """Mark the run as complete and write its report."""
         self.progress.end()
+        Store(self.storage).remove(LEGACIES)
         self.run.update(status="complete", hardware=describe(self.cluster.joined).hardware())
         return write_report(self.run.path)
 

@@ -11,6 +11,8 @@ import torch
 from duel.config import SideSweep
 from duel.store import Store
 
+LEGACIES = "legacies"  # the folder of what later seasons start from, in the run's store
+
 
 @dataclass(frozen=True)
 class Job:
@@ -45,7 +47,7 @@ def state_name(trial: str) -> str:
 
 def legacy_name(trial: str) -> str:
     """Where in the store lies what later trials start from."""
-    return f"legacies/{trial}.pt"
+    return f"{LEGACIES}/{trial}.pt"
 
 
 def read_state(store: Store, trial: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from harness import Options, Row
-from quality import faces_and_scorer, kid_of_example
+from quality import faces_and_scorer, kid_of_example, some_photographs
 from training import BATCH, BATCH_LINE, SIDE, Peer
 
 from duel.device import keep_memory, pick_device
@@ -51,11 +51,9 @@ def train_example(seconds: float, options: Options, faces: int, scorer: KidScore
     assert options.faces is not None
     assert options.peer is not None
     with tempfile.TemporaryDirectory() as name:
-        folder, photographs = Path(name), Path(name, "photographs")
-        photographs.mkdir()
-        for path in sorted(options.faces.iterdir())[:faces]:
-            (photographs / path.name).symlink_to(path.absolute())
-        peer = Peer(options.peer, photographs, folder, "--niter", "10000", "--manualSeed", str(seed))
+        folder = Path(name)
+        peer = Peer(options.peer, some_photographs(options.faces, faces, folder), folder,
+                    "--niter", "10000", "--manualSeed", str(seed))  # fmt: skip
         try:
             epochs = _epochs(peer, seconds, -(-faces // BATCH))
         finally:

@@ -43,13 +43,20 @@ def kid_of_peer(options: Options, count: int, scorer: KidScorer, seed: int) -> f
     assert options.faces is not None
     assert options.peer is not None
     with tempfile.TemporaryDirectory() as name:
-        folder, photographs = Path(name), Path(name, "photographs")
-        photographs.mkdir()
-        for path in sorted(options.faces.iterdir())[:count]:
-            (photographs / path.name).symlink_to(path.absolute())
-        peer = Peer(options.peer, photographs, folder, "--niter", "1", "--manualSeed", str(seed))
+        folder = Path(name)
+        peer = Peer(options.peer, some_photographs(options.faces, count, folder), folder,
+                    "--niter", "1", "--manualSeed", str(seed))  # fmt: skip
         peer.process.communicate()
         return kid_of_example(folder / "netG_epoch_0.pth", scorer)
+
+
+def some_photographs(faces: Path, count: int, folder: Path) -> Path:
+    """A folder of links to the first `count` photographs, inside `folder`."""
+    photographs = folder / "photographs"
+    photographs.mkdir()
+    for path in sorted(faces.iterdir())[:count]:
+        (photographs / path.name).symlink_to(path.absolute())
+    return photographs
 
 
 def kid_of_example(path: Path, scorer: KidScorer) -> float:
