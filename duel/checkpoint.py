@@ -16,6 +16,7 @@ from duel.device import place
 from duel.errors import DuelError
 from duel.families import FAMILIES, Settings, family_settings
 from duel.models import build
+from duel.models.layers import settle
 
 WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.json"
 
@@ -51,7 +52,7 @@ def save_model(
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict[str, Any]]:
-    """The network saved in `folder`, on `device` and in eval mode, and its config.
+    """The network saved in `folder`, on `device`, in eval mode and settled (see duel.models.layers), and its config.
 
     Raises DuelError, naming the file, when one is missing, unreadable or does not fit the other.
     """
@@ -60,7 +61,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, then replaced
         model = build(config["side"], config["family"], config["image_size"], settings)
     _load_weights(model, folder / WEIGHTS)
-    return place(model, torch.device(device)).eval(), config
+    return place(settle(model), torch.device(device)), config
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], Settings]:

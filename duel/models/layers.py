@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from duel.device import full_precision
 from duel.models.convolutions import Double, double, halve
@@ -111,3 +112,16 @@ def spectral_all(network: nn.Module) -> None:
     for layer in list(network.modules()):
         if isinstance(layer, layers):
             spectral(layer)
+
+
+@torch.no_grad()
+def settle(network: nn.Module) -> nn.Module:
+    """`network` in eval mode with the weights that `spectral` gives it there, for good.
+
+    The same numbers without dividing anew at each call, and it can be pickled, which parametrised modules cannot.
+    """
+    network.eval()  # in training mode to read a weight changes it
+    for layer in list(network.modules()):
+        if is_parametrized(layer, "weight"):
+            remove_parametrizations(layer, "weight")
+    return network

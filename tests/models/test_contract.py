@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -133,6 +134,7 @@ def test_saved_and_loaded_gives_the_same_output(variant, tmp_path):
     assert (config["side"], config["family"], config["image_size"]) == (side, family, 32)
     assert not loaded.training
     assert (answer(loaded) == answer(network)).all()
+    assert (answer(pickle.loads(pickle.dumps(loaded))) == answer(network)).all()  # as Ray sends it
 
 
 @pytest.mark.parametrize("variant", DETECTOR_VARIANTS, ids=str)
