@@ -99,6 +99,6 @@ def detector_loss(logits: Tensor, is_fake: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.float(), is_fake.to(torch.float32))
 
 
-def evasion_loss(panel_logits: list[Tensor]) -> Tensor:
-    """-log(1 - P(fake)) of fakes, averaged over detectors' logits [N] each: 0 where all of them are taken in."""
-    return torch.stack([F.softplus(logits.float()).mean() for logits in panel_logits]).mean()
+def evasion_loss(logits: Tensor) -> Tensor:
+    """-log(1 - P(fake)) of fakes, from a detector's logits [N]: a scalar, 0 where it is taken in."""
+    return F.softplus(logits.float()).mean()

@@ -15,7 +15,8 @@ from duel.models.inference import predict
 class Rivals:
     """A frozen panel whose answers a generator's loss holds, and the jury of all whose answers its score holds.
 
-    panel, jury: detectors, as `prepared` returns them. weight: of the panel's loss in the generator's.
+    panel, jury: detectors, as `prepared` returns them. weight: of the panel's loss in the generator's. Each step
+    meets one of the panel, by torch's random numbers: the mean is the whole panel's loss, the cost one detector's.
     """
 
     panel: list[nn.Module]
@@ -23,11 +24,11 @@ class Rivals:
     weight: float
 
     def loss(self, fakes: Tensor) -> Tensor:
-        """What the panel sees through, times the weight: a scalar with a gradient for float fakes [N, 3, S, S]."""
-        device = fakes.device
+        """What one of the panel sees through, times the weight: a scalar with a gradient for fakes [N, 3, S, S]."""
         shown = fakes + (to_network(to_bytes(fakes.detach())) - fakes.detach())  # a match's images are bytes
-        with autocast(device):
-            logits = [detector(shown) for detector in self.panel]
+        detector = self.panel[int(torch.randint(len(self.panel), ()))]  # drawn on the CPU: nothing waits for a GPU
+        with autocast(fakes.device):
+            logits = detector(shown)
         return self.weight * evasion_loss(logits)
 
     def caught(self, fakes: np.ndarray, device: torch.device) -> float:

@@ -21,10 +21,19 @@ def detector(seed: int = 0) -> torch.nn.Module:
     return build("detector", "cnn", 16, CnnSettings(width=8, depth=2))
 
 
-def test_the_loss_is_minus_log_of_passing_for_real_averaged_over_the_panel():
-    logits = [torch.tensor([0.0, 2.0]), torch.tensor([-3.0, 1.0])]
-    by_hand = np.mean([np.mean([-np.log(1 - 1 / (1 + np.exp(-x))) for x in row]) for row in ([0, 2], [-3, 1])])
-    assert evasion_loss(logits).item() == pytest.approx(by_hand, rel=1e-6)
+def test_the_loss_is_minus_log_of_passing_for_real():
+    by_hand = np.mean([-np.log(1 - 1 / (1 + np.exp(-x))) for x in (0, 2, -3)])
+    assert evasion_loss(torch.tensor([0.0, 2.0, -3.0])).item() == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_every_step_meets_one_of_the_panel_and_in_the_mean_all_alike():
+    panel = [planted.Constant(logit) for logit in (-2.0, 0.0, 3.0)]
+    fakes, rivals = torch.zeros(2, 3, 16, 16), Rivals(list(panel), [], 1.0)
+    torch.manual_seed(0)
+    met = [round(rivals.loss(fakes).item(), 4) for _ in range(3000)]
+    each = [round(evasion_loss(torch.tensor([logit])).item(), 4) for logit in (-2.0, 0.0, 3.0)]
+    assert set(met) == set(each)
+    assert np.mean(met) == pytest.approx(np.mean(each), abs=0.1)  # four standard errors
 
 
 def test_the_panel_sees_bytes_and_the_gradient_goes_through_to_the_fakes():
