@@ -36,10 +36,11 @@ def in_weather(matches: pd.DataFrame, ground: Ground) -> pd.Series:
 
 
 def scout(generators: dict[str, Path], detectors: dict[str, Path], ground: Ground) -> pd.DataFrame:
-    """What share of each generator's fakes each detector catches: columns generator, detector, caught."""
+    """How each detector does on each generator: columns generator, detector, caught (share of fakes), accuracy."""
     read_all(generators, detectors, ground)
-    rows = [(g, d, float((_answers(ground, d, g) >= 0.5).mean())) for g in generators for d in detectors]
-    return pd.DataFrame(rows, columns=["generator", "detector", "caught"])
+    pairs = [(g, d, _row(ground, d, g)) for g in generators for d in detectors]
+    rows = [(g, d, row["fake_accuracy"], row["accuracy"]) for g, d, row in pairs]
+    return pd.DataFrame(rows, columns=["generator", "detector", "caught", "accuracy"])
 
 
 def _answers(ground: Ground, detector: str, images: str) -> NDArray[np.float32]:

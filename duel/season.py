@@ -101,8 +101,15 @@ class Season:
                 )
 
     def _parents(self, side: str) -> list[Parent]:
-        """The better half of the entrants so far."""
+        """The better half of the entrants so far.
+
+        Detectors go by their scouting, as an AUC of an earlier season is of fewer and easier fakes than a later one's.
+        """
         table = self.league.trials(side, self.number - 1)
+        if side == "detector":
+            strength = self.run.read_table("scouting.csv").groupby("detector")["accuracy"].mean()
+            table = table.assign(strength=table["trial"].map(strength))
+            table = table.sort_values("strength", ascending=False, kind="stable")
         best = table["trial"].head(-(-len(table) // 2))
         return [Parent(name, (c := chosen_of(self.league, name))["family"], c["settings"]) for name in best]
 

@@ -186,7 +186,9 @@ def test_scouting_measures_what_is_caught_on_fakes_of_its_own(local_ray, reals, 
     monkeypatch.setattr(readings, "load_model", lambda folder: (models.get(folder, model), {}))
     place = (ray.put(reals), (5, 45), 0, tmp_path, ROOM, planted.Silent())
     table = matches.scout(team_a, team_b, readings.Ground(*place, purpose="scouting"))
-    assert table.set_index(["generator", "detector"])["caught"].to_dict() == {("g", "fake"): 1.0, ("g", "real"): 0.0}
+    table = table.set_index(["generator", "detector"])
+    assert table["caught"].to_dict() == {("g", "fake"): 1.0, ("g", "real"): 0.0}
+    assert (table["accuracy"] == 0.5).all()
     matches.play(team_a, team_b, {"fake": [], "real": []}, {"g": "any"}, readings.Ground(*place))
     scouted, league = (np.load(tmp_path / "fakes" / purpose / "g.npy") for purpose in ("scouting", "league"))
     assert not {i.tobytes() for i in scouted} & {i.tobytes() for i in league}

@@ -10,7 +10,7 @@ from harness import HEAD, Options, machine
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # what the tests share, as pytest finds it
 
 PARTS = ("training", "detector", "round_robin", "ingest", "overhead")
-LONG = ("quality", "mission_league", "equal_time")  # up to hours on two cores: only by name
+LONG = ("quality", "mission_league", "equal_time", "race")  # up to hours on two cores: only by name
 
 
 def main() -> None:
