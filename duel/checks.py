@@ -7,7 +7,7 @@ import pandas as pd
 import ray
 
 from duel.device import claim, release
-from duel.entrants import sparring_of
+from duel.entrants import drop_states, sparring_of
 from duel.guard import Reference, guard_row, mark, reference
 from duel.matches import in_weather, play
 from duel.metrics import feature_network
@@ -31,10 +31,12 @@ def leave_families_out(league: League) -> None:
     sparring = sparring_fakes(league, league.seasons, "sparring fakes of all seasons", room)
     job = Job("detector", settings, league.sweep.image_size, league.seed, league.storage, room, league.reals,
               league.spans, league.seasons, **sparring)  # fmt: skip
-    best = league.trials("detector", league.seasons)["trial"]
+    table = league.trials("detector", league.seasons)
+    best = table[table["season"] == league.seasons]["trial"]  # another season's AUC is of other fakes
     designs = list(dict.fromkeys(first_of_line(league, name) for name in best))[: settings.leave_family_out]
     configs = [without(family, name, chosen_of(league, name)) for name in designs for family in families]
     train_twins(league, job, configs, stage)
+    drop_states([config["name"] for config in configs], league.storage)
 
 
 def first_of_line(league: League, name: str) -> str:

@@ -23,23 +23,27 @@ class Forecast:
     text: str
 
 
-def forecast(sweep: Sweep, trials: int, seasons: int, faces: str, address: str | None, note: Note) -> Forecast:
+def forecast(
+    sweep: Sweep, trials: int, seasons: int, weathers: int, faces: str, address: str | None, note: Note
+) -> Forecast:
     """The plan for this machine, without Ray, or for the cluster at `address`; `note` says what it waits for."""
     address = cluster_address(address)
     if address is None:
-        return _forecast(sweep, trials, seasons, faces, _this_machine(), None)
+        return _forecast(sweep, trials, seasons, weathers, faces, _this_machine(), None)
     try:
-        return _forecast(sweep, trials, seasons, faces, connect(address), note)
+        return _forecast(sweep, trials, seasons, weathers, faces, connect(address), note)
     finally:
         disconnect()
 
 
-def warn_if_long(sweep: Sweep, trials: int, seasons: int, cluster: Cluster, progress: Progress) -> None:
+def warn_if_long(sweep: Sweep, trials: int, seasons: int, weathers: int, cluster: Cluster, progress: Progress) -> None:
     """Where the work might take many hours, measure how long and say so before it starts."""
-    if _plan(sweep, trials, seasons, cluster, cautious_speeds(sweep.image_size)).seconds < MANY_HOURS:
+    if _plan(sweep, trials, seasons, weathers, cluster, cautious_speeds(sweep.image_size)).seconds < MANY_HOURS:
         return  # without measuring, which takes seconds
     in_process = not cluster.joined and not cluster.gpus  # a GPU's memory is for the trials alone
-    plan = _plan(sweep, trials, seasons, cluster, _speeds(sweep, cluster, None if in_process else progress.note))
+    plan = _plan(
+        sweep, trials, seasons, weathers, cluster, _speeds(sweep, cluster, None if in_process else progress.note)
+    )
     progress.note(f"estimate: about {span(plan.seconds)} for {plan.generators} + {plan.detectors} trials and "
                   f"{plan.matches} matches, if no trial is stopped early")  # fmt: skip
     if plan.seconds > MANY_HOURS:
@@ -50,15 +54,17 @@ def warn_if_long(sweep: Sweep, trials: int, seasons: int, cluster: Cluster, prog
         )
 
 
-def _forecast(sweep: Sweep, trials: int, seasons: int, faces: str, cluster: Cluster, note: Note | None) -> Forecast:
-    plan = _plan(sweep, trials, seasons, cluster, _speeds(sweep, cluster, note))
+def _forecast(
+    sweep: Sweep, trials: int, seasons: int, weathers: int, faces: str, cluster: Cluster, note: Note | None
+) -> Forecast:
+    plan = _plan(sweep, trials, seasons, weathers, cluster, _speeds(sweep, cluster, note))
     gpus = f"{cluster.gpus} GPUs ({', '.join(cluster.gpu_names)})" if cluster.gpus else "no GPU"
     where = f"{cluster.nodes} node{'s' * (cluster.nodes != 1)}, {cluster.cpus} CPU cores ({cluster.cpu_model}), {gpus}"
     return Forecast(plan, describe_plan(plan, sweep, faces, where, _at_once(sweep, cluster)))
 
 
-def _plan(sweep: Sweep, trials: int, seasons: int, cluster: Cluster, speeds: Speeds) -> Plan:
-    return make_plan(sweep, trials, seasons, speeds, _at_once(sweep, cluster))
+def _plan(sweep: Sweep, trials: int, seasons: int, weathers: int, cluster: Cluster, speeds: Speeds) -> Plan:
+    return make_plan(sweep, trials, seasons, weathers, speeds, _at_once(sweep, cluster))
 
 
 def _speeds(sweep: Sweep, cluster: Cluster, note: Note | None) -> Speeds:

@@ -73,15 +73,14 @@ def league(
         return
     settings = _override(load_sweep(sweep), max_concurrent, cpus_per_trial, gpus_per_trial)
     trials = trials or settings.trials
-    if weather is not None:
-        parse_weather(weather)  # here, so that a fault in it ends the command at once
+    weathers = parse_weather(weather) if weather is not None else []
     check_faces(faces)
     if dry_run:
-        print(dry(settings, trials, seasons, faces, address))
+        print(dry(settings, trials, seasons, len(weathers), faces, address))
         return
     name = _run_name(name, sweep)
     data = _new_run(name, settings, trials, seed, faces, _state_root(storage, name))
-    data.update(seasons=seasons, weather=weather)
+    data.update(seasons=seasons, weather=[each.name for each in weathers])
     print(_start(out / name, data, address, max_failures))
 
 
@@ -92,11 +91,11 @@ def check_faces(source: str) -> None:
     check_source(source)
 
 
-def dry(settings: Sweep, trials: int, seasons: int, faces: str, address: str | None) -> str:
+def dry(settings: Sweep, trials: int, seasons: int, weathers: int, faces: str, address: str | None) -> str:
     """The plan's text; joins a cluster only to see what it has."""
     from duel.forecast import forecast
 
-    return forecast(settings, trials, seasons, faces, address, err.print).text
+    return forecast(settings, trials, seasons, weathers, faces, address, err.print).text
 
 
 def _start(folder: Path, data: dict[str, Any], address: str | None, max_failures: int) -> Path:
@@ -117,6 +116,9 @@ def _resume(out: Path, name: str, address: str | None, max_failures: int) -> Pat
         err.print(f"run {name} is complete already")
         report = out / name / "index.html"
         return report if report.exists() else write_report(run.path)
+    if "seasons" not in run.data:
+        version = run.data.get("duel_version", "an earlier version")
+        raise UsageError(f"--resume {name}: duel {version} began it, whose files this one can't go on with; start anew")
     check_faces(run.data["faces"]["source"])
     return play(run, address, max_failures)
 
@@ -138,7 +140,8 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
             stages = League(run, progress, max_failures)
             stages.load_faces()
             if not run.has_work():
-                warn_if_long(stages.sweep, run.data["trials_requested"], stages.seasons, cluster, progress)
+                warn_if_long(stages.sweep, run.data["trials_requested"], stages.seasons, len(stages.weathers), cluster,
+                             progress)  # fmt: skip
             stages.join(cluster)
             return _every_stage(stages)
         except DuelError:
@@ -161,8 +164,7 @@ def _every_stage(stages: "League") -> Path:
     leave_families_out(stages)
     play_twins(stages)
     guard(stages)
-    weather = stages.run.data.get("weather")
-    replay_in(stages, parse_weather(weather) if weather else [])
+    replay_in(stages, stages.weathers)
     stages.rate()
     return stages.finish()
 

@@ -64,14 +64,24 @@ class Plan:
         return sum(self.stage_seconds.values())
 
 
-def make_plan(sweep: Sweep, trials: int, seasons: int, speeds: Speeds, parallel: dict[str, int]) -> Plan:
-    """parallel: how many trials of each side ('generator', 'detector') run at once here."""
+@dataclass(frozen=True)
+class Round:
+    """Trials or twins of one side that may run side by side; elders: earlier detectors that read their fakes."""
+
+    count: int
+    budget: Budget
+    elders: int = 0
+
+
+def make_plan(sweep: Sweep, trials: int, seasons: int, weathers: int, speeds: Speeds, parallel: dict[str, int]) -> Plan:
+    """weathers: how often all matches are read again. parallel: trials of each side that run at once here."""
     generators, detectors = seasons * share(trials, "generator"), seasons * share(trials, "detector")
     rounds = {side: trial_rounds(sweep, side, trials, seasons) for side in parallel}
     sizes = sweep.faces.sizes()
     pairs = generators * detectors
     made = generators * (sizes["detector_train"] + sizes["league"]) + sizes["validation"]
-    judged = detectors * sizes["league"] * (1 + generators)
+    judged = (1 + weathers) * detectors * sizes["league"] * (1 + generators)
+    judged += (seasons > 1) * detectors * sizes["validation"] * (1 + generators)  # scouting
     # Detectors train on all generators' fakes at once; those of the league come and go, see duel.readings.
     stored = generators * sizes["detector_train"] + 2 * sizes["validation"]
     return Plan(
@@ -79,7 +89,7 @@ def make_plan(sweep: Sweep, trials: int, seasons: int, speeds: Speeds, parallel:
         detectors=detectors,
         matches=pairs,
         faces=sum(sizes.values()),
-        images_trained=sum(count * budget.max_images for side in rounds.values() for count, budget in side),
+        images_trained=sum(r.count * r.budget.max_images for side in rounds.values() for r in side),
         images_judged=judged,
         stage_seconds={
             "start": START_SECONDS,
@@ -93,30 +103,32 @@ def make_plan(sweep: Sweep, trials: int, seasons: int, speeds: Speeds, parallel:
     )
 
 
-def trial_rounds(sweep: Sweep, side: str, trials: int, seasons: int) -> list[tuple[int, Budget]]:
-    """Trials and twins that run one after the other, as (how many, budget of each)."""
+def trial_rounds(sweep: Sweep, side: str, trials: int, seasons: int) -> list[Round]:
+    """All that is trained, one round after the other."""
     settings, count = sweep.side(side), share(trials, side)
-    rounds = [(count, settings.budget)]
+    rounds = [Round(count, settings.budget)]
     for season in range(2, seasons + 1):
         twins = min(count, settings.later_seasons.twins) * len(TWINS[side])
-        rounds += [(count, settings.budget_in(season)), (twins, settings.budget_in(season))]
+        elders = (season - 1) * share(trials, "detector") if side == "generator" else 0
+        rounds += [Round(number, settings.budget_in(season), elders) for number in (count, twins)]
     families = len(sweep.generators.families)
     if side == "detector" and families > 1:
-        rounds.append((min(count, sweep.detectors.leave_family_out) * families, settings.budget))
+        rounds.append(Round(min(count, sweep.detectors.leave_family_out) * families, settings.budget))
     return rounds
 
 
-def _sweep_seconds(sweep: Sweep, side: str, rounds: list[tuple[int, Budget]], speeds: Speeds, parallel: int) -> float:
+def _sweep_seconds(sweep: Sweep, side: str, rounds: list[Round], speeds: Speeds, parallel: int) -> float:
     """All trials at full budget: ASHA can only make it less."""
     checks, total = sweep.faces.validation, 0.0
-    for count, budget in rounds:
-        reports = budget.max_images // budget.report_every
+    for part in rounds:
+        images, reports = part.budget.max_images, part.budget.max_images // part.budget.report_every
         if side == "generator":
-            one = budget.max_images / speeds.generator_training
-            one += reports * checks * (1 / speeds.features + 1 / speeds.making_fakes)
+            one = images / speeds.generator_training
+            one += reports * checks * (1 / speeds.features + 1 / speeds.making_fakes + part.elders / speeds.detecting)
+            one += (part.elders > 0) * images / speeds.detector_training  # through one of the panel and back
         else:
-            one = budget.max_images / speeds.detector_training + reports * 2 * checks / speeds.detecting
-        total += one * -(-count // min(parallel, sweep.side(side).max_concurrent))
+            one = images / speeds.detector_training + reports * 2 * checks / speeds.detecting
+        total += one * -(-part.count // min(parallel, sweep.side(side).max_concurrent))
     return total
 
 

@@ -44,9 +44,6 @@ class Season:
             self._scout("before the detectors", self.number)
         self._side("detector")
         self._matches()
-        self.league.rate()
-        if self.number < self.league.seasons:
-            write_report(self.run.path)
 
     def _stage(self, name: str) -> str:
         return name if self.number == 1 else f"season {self.number}: {name}"
@@ -62,9 +59,7 @@ class Season:
             self._twins(job or self._job(side), twins)
         # Only now, so that a run killed before its stage was done finds every trial's state.
         for table in ("trials.csv", "twins.csv"):
-            if (self.run.path / table).exists():
-                rows = self.run.read_table(table)
-                drop_states(list(rows[rows["side"] == side]["trial"]), self.league.storage)
+            drop_states(self.league.names_in(table, side, self.number), self.league.storage)
 
     def _job(self, side: str) -> Job:
         league, settings = self.league, self.league.sweep.side(side)
@@ -80,8 +75,11 @@ class Season:
         )  # fmt: skip
 
     def _elders(self) -> dict[str, ray.ObjectRef]:
-        folders = self.league.entrants("detector", self.number - 1)
-        return {name: ray.put(load_model(folder)[0]) for name, folder in folders.items()}
+        kept = self.league.kept
+        for name, folder in self.league.entrants("detector", self.number - 1).items():
+            if name not in kept:
+                kept[name] = ray.put(load_model(folder)[0])
+        return {name: kept[name] for name in self.league.entrants("detector", self.number - 1)}
 
     def _sweep(self, job: Job, stage: str) -> None:
         league, side = self.league, job.side
@@ -95,9 +93,10 @@ class Season:
                                  league.max_failures, league.progress, at_work)  # fmt: skip
             keep(league, outcomes, job, "trials.csv", entry)
             if not any(outcome.status == "finished" for outcome in outcomes):
+                after = "so there is no league" if self.number == 1 else "so the league ends with the season before"
                 raise DuelError(
-                    f"no {side} trial of {count} reached its full budget in season {self.number}, so there is no "
-                    f"league; the reasons are in {self.run.path / 'trials.csv'}"
+                    f"no {side} trial of {count} reached its full budget in season {self.number}, {after}; "
+                    f"the reasons are in {self.run.path / 'trials.csv'}"
                 )
 
     def _parents(self, side: str) -> list[Parent]:
@@ -148,19 +147,25 @@ class Season:
             table = play(generators, detectors, sparring_of(self.run.path, list(detectors)), league.families(),
                          league.ground(title=stage))  # fmt: skip
             self.run.write_table("matches.csv", table)
+            league.rate()
+            if self.number < league.seasons:
+                write_report(self.run.path)
 
 
 def sparring_fakes(league: League, season: int, stage: str, room: dict[str, float]) -> dict[str, Any]:
-    """Fakes of all generators so far, to train detectors on and to validate them on, and who these generators are."""
+    """Fakes of all generators so far, to train detectors on and to validate them on, and who these generators are.
+
+    They stay in the object store, and are put there once: Tune never lets go of what a trial was given.
+    """
     generators, known = league.entrants("generator", season), league.trials("generator", season)
     train, validation = (league.spans[name][1] - league.spans[name][0] for name in ("detector_train", "validation"))
+    refs: dict[str, dict[str, ray.ObjectRef]] = {}
     with league.run.stage(stage):
-        each = -(-validation // len(generators))
-        counts = {"sparring": train, "validation": each}
-        refs = {
-            purpose: fakes_of(generators, purpose, count, league.seed, league.work, room, league.progress)
-            for purpose, count in counts.items()
-        }
+        for purpose, count in {"sparring": train, "validation": -(-validation // len(generators))}.items():
+            new = {name: folder for name, folder in generators.items() if f"{purpose}/{name}" not in league.kept}
+            made = fakes_of(new, purpose, count, league.seed, league.work, room, league.progress) if new else {}
+            league.kept.update({f"{purpose}/{name}": ref for name, ref in made.items()})
+            refs[purpose] = {name: league.kept[f"{purpose}/{name}"] for name in generators}
     lineup = {name: (int(s), f) for name, s, f in zip(known["trial"], known["season"], known["family"], strict=True)}
     return {"sparring": refs["sparring"], "validation_fakes": refs["validation"], "lineup": lineup}
 
@@ -177,12 +182,13 @@ def twin(name: str, kind: str, chosen: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_twins(league: League, job: Job, configs: list[dict[str, Any]], stage: str) -> None:
-    """Twins end up in models/ and twins.csv like entrants, but never in the league."""
+    """Train twins, each for its whole budget; they end up in models/ and twins.csv, but never in the league."""
     if not configs:
         return
     league.progress.stage(stage, len(configs), "trials", job.sweep.mode, job.sweep.budget.max_images)
     with league.run.stage(stage) as entry:
-        keep(league, run_twins(job, configs, league.max_failures, league.progress), job, "twins.csv", entry)
+        outcomes = run_twins(job, configs, stage, league.max_failures, league.progress)
+        keep(league, outcomes, job, "twins.csv", entry)
 
 
 def keep(league: League, outcomes: list[Outcome], job: Job, table: str, entry: dict[str, Any]) -> None:

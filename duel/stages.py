@@ -24,7 +24,7 @@ from duel.standings import leaderboard
 from duel.store import Store
 from duel.sweep.job import LEGACIES
 from duel.sweep.yardsticks import start_yardsticks
-from duel.weather import Weather
+from duel.weather import Weather, parse_weather
 
 LEAST_FACES = 16  # of a partition: fewer make no batch and no score
 
@@ -42,10 +42,12 @@ class League:
     def __init__(self, run: RunFolder, progress: Progress, max_failures: int):
         self.run, self.progress, self.max_failures = run, progress, max_failures
         self.sweep = parse_sweep(run.data["settings"], str(run.path / "run.json"))
-        self.seed, self.seasons = run.data["seed"], run.data.get("seasons", 1)
+        self.seed, self.seasons = run.data["seed"], run.data["seasons"]
+        self.weathers = parse_weather(",".join(run.data["weather"])) if run.data["weather"] else []
         self.storage = run.data["storage"] or str(run.path.absolute())
         self.work = run.path / "work"
         self.yardsticks: dict[str, ray.ObjectRef] = {}
+        self.kept: dict[str, ray.ObjectRef] = {}  # what several seasons use, in the object store
 
     def load_faces(self) -> None:
         """Real faces -> one array, ordered by partition. Needs no Ray."""
@@ -148,6 +150,15 @@ class League:
         """Name -> model folder of the side's trials that finished, by season and name."""
         table = self.trials(side, self.seasons if until is None else until).sort_values(["season", "trial"])
         return {name: self.model(name) for name in table["trial"]}
+
+    def names_in(self, table: str, side: str, season: int) -> list[str]:
+        """The trials of a side and season in trials.csv or twins.csv, but for those of families left out."""
+        if not (self.run.path / table).exists():
+            return []
+        rows = self.run.read_table(table)
+        if "kind" in rows:
+            rows = rows[~rows["kind"].str.startswith("without-")]
+        return list(rows[(rows["side"] == side) & (rows["season"] == season)]["trial"])
 
     def families(self) -> dict[str, str]:
         """The family of every generator that is an entrant."""

@@ -36,9 +36,14 @@ def _lost(run: RunFiles, before: int, season: int) -> str:
     )
     pairing = _paired(run, "no-evasion", "generator", season, before)
     if pairing is None:
-        return f"{text}; how much of that is evasion stays open, as no generator was trained again without it."
+        why = (
+            "its controls have not played yet"
+            if len(_twins(run, "no-evasion", "generator", season))
+            else ("no generator was trained again without it")
+        )
+        return f"{text}; how much of that is evasion stays open, as {why}."
     due = pairing.controls - pairing.entrants
-    verdict = f"{_points(due)} are due to evasion" if due > 0 else "evasion bought them nothing"
+    verdict = f"evasion took {_points(due)} more" if due > 0 else "evasion took no more"
     which = "The generator" if pairing.twins == 1 else f"The {pairing.twins} generators"
     return (
         f"{text}. {which} trained again with evasion off met {percent(pairing.controls)} instead of "

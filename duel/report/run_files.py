@@ -80,6 +80,7 @@ def read_run(root: Path) -> RunFiles:
     trials = _table(root / "trials.csv", TRIAL_COLUMNS)
     matches = _table(root / "matches.csv", MATCH_COLUMNS)
     twins = _table(root / "twins.csv", [*TRIAL_COLUMNS, "twin_of", "kind"])
+    twins = twins[twins["status"] == "finished"]  # a failed one has no score to compare
     twin_matches = _table(root / "twin_matches.csv", MATCH_COLUMNS)
     if (root / "leaderboard.csv").is_file():
         board = _table(root / "leaderboard.csv", LEADERBOARD_COLUMNS)

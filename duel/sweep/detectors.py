@@ -8,12 +8,12 @@ import torch
 
 from duel.families import DetectorSeason
 from duel.pfsp import apportion, pfsp
-from duel.sweep.job import legacy_name, load
+from duel.sweep.job import legacy
 from duel.sweep.trial import Trial
 from duel.train.detector import DetectorTrainer
 from duel.train.loop import mix
 
-LEAST_CHANCE = 0.01  # to get past, that any generator is taken to have: none is forgotten
+REPLAYED = 0.1  # of the fakes are shared out evenly, so that no generator is forgotten
 
 
 class DetectorTrial(Trial):
@@ -28,9 +28,9 @@ class DetectorTrial(Trial):
         fakes = [ray.get(self.job.sparring[name])[:count] for name, count in self.state["sparring"].items()]
         return DetectorTrainer(
             self.config["family"], self._settings(), reals, np.concatenate(fakes),
-            self.job.partition("validation"), self._validation_fakes(pool),
+            self.job.partition("validation"), *self._validation_fakes(),
             image_size=self.job.image_size, device=device, seed=seed,
-            start=load(self.store, legacy_name(parent)) if parent else None,
+            start=legacy(self.store, parent) if parent else None,
         )  # fmt: skip
 
     def _pool(self) -> list[str]:
@@ -56,13 +56,15 @@ class DetectorTrial(Trial):
         if not elders:
             return np.ones(len(generators))
         caught = np.array([np.mean([self.job.caught[g][d] for d in elders]) for g in generators])
-        caught = np.minimum(caught, 1 - LEAST_CHANCE)
-        return pfsp(caught, DetectorSeason(**self.config["season"]).pfsp_power)
+        hard = pfsp(caught, DetectorSeason(**self.config["season"]).pfsp_power)
+        return (1 - REPLAYED) * hard + REPLAYED / len(generators)
 
-    def _validation_fakes(self, pool: list[str]) -> np.ndarray:
-        count = len(self.job.partition("validation"))
-        each = -(-count // len(pool))
-        return np.concatenate([ray.get(self.job.validation_fakes[name])[:each] for name in pool])[:count]
+    def _validation_fakes(self) -> tuple[np.ndarray, np.ndarray]:
+        """As many fakes of each generator, and which of them are of generators that this detector trains on."""
+        fakes = {name: ray.get(ref) for name, ref in sorted(self.job.validation_fakes.items())}
+        each = min(map(len, fakes.values()))
+        known = np.repeat([name in self.state["sparring"] for name in fakes], each)
+        return np.concatenate([of[:each] for of in fakes.values()]), known
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {key: value.cpu() for key, value in self.trainer.detector.state_dict().items()}

@@ -10,7 +10,7 @@ from duel.families import GeneratorSeason
 from duel.metrics import KidScorer, feature_network
 from duel.pfsp import draw, pfsp
 from duel.seeds import derive
-from duel.sweep.job import legacy_name, load
+from duel.sweep.job import legacy
 from duel.sweep.trial import Trial
 from duel.sweep.yardsticks import real_features
 from duel.train.generator import GeneratorTrainer
@@ -27,7 +27,7 @@ class GeneratorTrial(Trial):
         return GeneratorTrainer(
             self.config["family"], self._settings(), self.job.partition("generator_train"), self._kid,
             image_size=self.job.image_size, device=device, seed=seed, eval_fakes=len(self.job.partition("validation")),
-            start=load(self.store, legacy_name(parent)) if parent else None,
+            start=legacy(self.store, parent) if parent else None,
             rivals=self._rivals(parent, derive(seed, "panel")) if parent else None,
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ import ray
 import torch
 
 from duel.config import SideSweep
+from duel.errors import DuelError
 from duel.store import Store
 
 LEGACIES = "legacies"  # the folder of what later seasons start from, in the run's store
@@ -48,6 +49,14 @@ def state_name(trial: str) -> str:
 def legacy_name(trial: str) -> str:
     """Where in the store lies what later trials start from."""
     return f"{LEGACIES}/{trial}.pt"
+
+
+def legacy(store: Store, trial: str) -> Any:
+    """What a later trial starts from. DuelError where it is missing."""
+    found = load(store, legacy_name(trial))
+    if found is None:
+        raise DuelError(f"{store.root}: {legacy_name(trial)}, which a trial is to start from, is missing")
+    return found
 
 
 def read_state(store: Store, trial: str) -> dict[str, Any] | None:

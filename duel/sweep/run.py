@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import optuna
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
 from sqlalchemy import URL
 
 from duel.errors import DuelError
@@ -97,14 +98,14 @@ def run_sweep(job: Job, parents: list[Parent], count: int, folder: Path, max_fai
     return _all_of(_outcomes(job, configs, ledger.fates(), crashes), count, space.study)
 
 
-def run_twins(job: Job, configs: list[dict[str, Any]], max_failures: int, watch: Watch) -> list[Outcome]:
+def run_twins(job: Job, configs: list[dict[str, Any]], name: str, max_failures: int, watch: Watch) -> list[Outcome]:
     """Train again what entrants trained, each with one thing changed; every twin gets its whole budget.
 
-    configs: a trial's config each, as `run_sweep` draws it, with `name`, `twin_of` and `kind`.
+    configs: a trial's config each, as `run_sweep` draws it, with `name`, `twin_of` and `kind`. name: of the stage.
     """
-    search, name = Listed(configs), f"season-{job.season}-{job.side}-twins"
-    watcher = _Watcher(watch, None)
-    crashes = _fit(job, name, len(configs), search, FIFOScheduler(), max_failures, watcher)
+    search = ConcurrencyLimiter(Listed(configs), job.sweep.max_concurrent)
+    folder = re.sub(r"[^a-z0-9]+", "-", name)
+    crashes = _fit(job, folder, len(configs), search, FIFOScheduler(), max_failures, _Watcher(watch, None))
     return _all_of(_outcomes(job, configs, [math.inf] * len(configs), crashes), len(configs), name)
 
 

@@ -21,6 +21,8 @@ from duel.train.loop import Diverged, ImageFeed, Trainer, mix, seeded
 class DetectorTrainer(Trainer):
     """Trains a detector of `family` on `reals` and `fakes`, uint8 [N, 3, S, S] and [M, 3, S, S].
 
+    known: bool [of validation fakes], which are of generators that it trains on: it is calibrated on these alone, so
+    that others stay unseen; default all.
     start: a detector's state dict to start from, calibrated or not; without it the first weights are random.
     Reports hold "auc", "accuracy" (at P(fake) = 0.5) and "calibration_error" on the validation images, both
     classes weighing the same and the last two of the calibrated network, and "loss". "images" counts reals and
@@ -35,6 +37,7 @@ class DetectorTrainer(Trainer):
         fakes: np.ndarray,
         val_reals: np.ndarray,
         val_fakes: np.ndarray,
+        known: np.ndarray | None = None,
         *,
         image_size: int,
         device: torch.device,
@@ -47,6 +50,7 @@ class DetectorTrainer(Trainer):
         self._reals = ImageFeed(reals, mix(seed, 1), device)
         self._fakes = ImageFeed(fakes, mix(seed, 2), device)
         self._val_reals, self._val_fakes = val_reals, val_fakes
+        self._known = np.ones(len(val_fakes), bool) if known is None else known
         self._read_at = -1  # the image count at which the validation images were last read
         self._is_fake = torch.arange(2 * self._half, device=device) >= self._half
         with seeded(device, seed, 3):
@@ -60,7 +64,12 @@ class DetectorTrainer(Trainer):
     @property
     def detector(self) -> Detector:
         """A copy of the network as trained so far, calibrated on the validation images, in eval mode."""
-        return calibrated(self._network, *fit_platt(*self._validation_logits()))
+        return calibrated(self._network, *self._calibration())
+
+    def _calibration(self) -> tuple[float, float]:
+        """Scale and shift, from the reals and the fakes of known generators."""
+        on_reals, on_fakes = self._validation_logits()
+        return fit_platt(on_reals, on_fakes[self._known])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to `state`."""
@@ -106,7 +115,7 @@ class DetectorTrainer(Trainer):
 
     def _validate(self) -> dict[str, float]:
         on_reals, on_fakes = self._validation_logits()
-        scale, shift = fit_platt(on_reals, on_fakes)
+        scale, shift = self._calibration()
         p_reals, p_fakes = (sigmoid(scale * x + shift) for x in (on_reals, on_fakes))
         return {
             "auc": auc(on_reals, on_fakes),  # of the logits: a calibration has no say in it
