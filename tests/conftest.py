@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from league_runs import TINY, run_league
+from league_runs import TINY, TWO_SEASONS, run_league
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +20,12 @@ def tiny_run(tmp_path_factory, cache) -> tuple[Path, subprocess.CompletedProcess
     done = run_league("--sweep", TINY, "--trials", 6, "--out", out, "--name", "tiny", "--seed", 7, cache=cache)
     assert done.returncode == 0, done.stdout + done.stderr
     return out / "tiny", done
+
+
+@pytest.fixture(scope="session")
+def two_seasons(tmp_path_factory, cache) -> Path:
+    """The folder of a complete tiny league of two seasons, with twins, guard and weather."""
+    out = tmp_path_factory.mktemp("seasons")
+    done = run_league(*TWO_SEASONS, "--out", out, "--name", "whole", cache=cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out / "whole"

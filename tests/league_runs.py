@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "tiny.yaml"
+TWO_SEASONS = ["--sweep", TINY, "--trials", 6, "--seasons", 2, "--weather", "noise8", "--seed", 7]
 UTKFACE = ROOT.parent / "shared" / "faces" / "utkface"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from league_runs import TINY, league_process, run_league
+from league_runs import TINY, TWO_SEASONS, league_process, run_league
 
 pytestmark = pytest.mark.slow
 
@@ -22,8 +22,11 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
     "generator trials": lambda run: len(list(run.glob("trials/g*/state.pt"))) >= 1,
     "sparring fakes": lambda run: "kid_noise" in (run / "run.json").read_text(),
     "detector trials": lambda run: len(list(run.glob("trials/d*/state.pt"))) >= 1,
-    "league fakes": lambda run: len(pd.read_csv(run / "trials.csv")) == 6 if (run / "trials.csv").exists() else False,
     "matches": lambda run: len(list(run.glob("work/scores/*/*.npy"))) >= 1,
+    "season 2: generator trials": lambda run: len(list(run.glob("trials/s2g*/state.pt"))) >= 1,
+    "season 2: between table and models": lambda run: "s2g" in (run / "trials.csv").read_text(),
+    "season 2: detectors' twins": lambda run: len(list(run.glob("trials/s2d*.no-*/state.pt"))) >= 1,
+    "weather": lambda run: len(list(run.glob("work/weather/*/*/*.npy"))) >= 1,
 }
 
 
@@ -55,10 +58,9 @@ def kill_at(moment: str, run: Path, arguments: list, cache: Path) -> None:
     process.wait()
 
 
-def test_killed_in_every_stage(tiny_run, tmp_path, cache):
+def test_killed_in_every_stage(two_seasons, tmp_path, cache):
     run, before, histories = tmp_path / "killed", {}, {}
-    first = ["--sweep", TINY, "--trials", 6, "--out", tmp_path, "--name", "killed", "--seed", 7]
-    again = ["--out", tmp_path, "--resume", "killed"]
+    first, again = [*TWO_SEASONS, "--out", tmp_path, "--name", "killed"], ["--out", tmp_path, "--resume", "killed"]
     for number, moment in enumerate(MOMENTS):
         kill_at(moment, run, again if number else first, cache)
         kept = finished_work(run)
@@ -69,12 +71,15 @@ def test_killed_in_every_stage(tiny_run, tmp_path, cache):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == str(run / "index.html")
     assert before.items() <= finished_work(run).items()
-    for table in ("matches.csv", "leaderboard.csv"):
-        assert (run / table).read_text() == (tiny_run[0] / table).read_text()
-    stable = ["trial", "status", "objective", "images", "settings"]
-    ours, undisturbed = pd.read_csv(run / "trials.csv"), pd.read_csv(tiny_run[0] / "trials.csv")
-    pd.testing.assert_frame_equal(ours[stable], undisturbed[stable])
+    for table in ("matches.csv", "leaderboard.csv", "twin_matches.csv", "scouting.csv", "guard.csv"):
+        assert (run / table).read_text() == (two_seasons / table).read_text(), table
+    stable = ["trial", "season", "status", "objective", "images", "parent", "settings"]
+    for table in ("trials.csv", "twins.csv"):
+        ours, undisturbed = pd.read_csv(run / table), pd.read_csv(two_seasons / table)
+        pd.testing.assert_frame_equal(ours[stable], undisturbed[stable])
     check_histories(run, histories)
+    assert not list(run.glob("trials/*/state.pt"))
+    assert not list(run.glob("legacies/*"))
 
 
 def check_histories(run: Path, histories: dict[str, list]) -> None:

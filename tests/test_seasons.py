@@ -1,27 +1,18 @@
-"""Two seasons, started as a user starts them: who competes with whom, what is kept, and what a kill leaves."""
+"""Two seasons, started as a user starts them: who competes with whom, and what is kept."""
 
 import json
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from league_runs import TINY, league_process, run_league
 
 pytestmark = pytest.mark.slow
-ARGUMENTS = ["--sweep", TINY, "--trials", 6, "--seasons", 2, "--weather", "noise8", "--seed", 7]
-TABLES = ("matches.csv", "leaderboard.csv", "twin_matches.csv", "scouting.csv", "guard.csv")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, cache) -> Path:
-    out = tmp_path_factory.mktemp("seasons")
-    done = run_league(*ARGUMENTS, "--out", out, "--name", "whole", cache=cache)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out / "whole"
+@pytest.fixture
+def run(two_seasons) -> Path:
+    return two_seasons
 
 
 def table(run: Path, name: str) -> pd.DataFrame:
@@ -118,30 +109,3 @@ def test_weather_and_guard_reach_the_leaderboard(run):
     assert np.allclose(detectors["accuracy_noise8"].astype(float), means[detectors.index])
     assert sorted(guard["name"]) == sorted(board[board["side"] == "generator"]["name"])
     assert guard["mark"].eq("not faces").any()  # 768 images teach nobody what a face is
-
-
-MOMENTS = {
-    "season 2: generators": lambda run: list(run.glob("trials/s2g*/state.pt")),
-    "season 2: twins": lambda run: list(run.glob("trials/*.no-*/state.pt")),
-    "season 2: detectors": lambda run: list(run.glob("trials/s2d*/state.pt")),
-    "weather": lambda run: list(run.glob("work/weather/*/*/*.npy")),
-}
-
-
-def test_killed_inside_and_between_seasons(run, tmp_path, cache):
-    mine = tmp_path / "killed"
-    first, again = [*ARGUMENTS, "--out", tmp_path, "--name", "killed"], ["--out", tmp_path, "--resume", "killed"]
-    for number, (moment, reached) in enumerate(MOMENTS.items()):
-        process = league_process(*(again if number else first), cache=cache, stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.DEVNULL)  # fmt: skip
-        deadline = time.monotonic() + 300
-        while not reached(mine):
-            assert process.poll() is None, f"the run ended before the moment {moment!r}"
-            assert time.monotonic() < deadline, f"the moment {moment!r} never came"
-            time.sleep(0.03)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    done = run_league(*again, cache=cache)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for name in TABLES:
-        assert (mine / name).read_text() == (run / name).read_text(), name

@@ -251,7 +251,7 @@ def test_detector_learns_to_see_a_checkerboard(variant):
         family, settings, clean[:200], marked[200:400], clean[400:500], marked[500:],
         image_size=16, device=CPU, seed=0,
     )  # fmt: skip
-    report = next(trainer.run(40 * 32, 40 * 32))
+    report = next(trainer.run(80 * 32, 80 * 32))
     assert report["auc"] > 0.9
     assert report["accuracy"] > 0.8
 
