@@ -24,13 +24,14 @@ def numbers(run: Path) -> dict[str, float]:
     table["twin"] = table["generator"].str.contains("no-evasion", regex=False)
     entrants = table[~table["detector"].str.contains(".", regex=False)]
     first = entrants[(entrants["by"] == 1) & (entrants["of"] == 1)]["accuracy"].mean()
-    second = entrants[(entrants["of"] == 2) & ~entrants["twin"]]
+    then = entrants[entrants["of"] == 2]
+    second, twins_then = then[~then["twin"]], then[then["twin"] & (then["by"] == 1)]
     lost = first - second[second["by"] == 1]["accuracy"].mean()
     regained = second[second["by"] == 2]
     kids = trials[trials["entrant"] & (trials["side"] == "generator")].groupby("season")["objective"].mean()
     return {
         "lost": lost,
-        "lost to twins": first - entrants[(entrants["by"] == 1) & entrants["twin"]]["accuracy"].mean(),
+        "lost to twins": first - twins_then["accuracy"].mean(),
         "won back": (regained["accuracy"].mean() - first + lost) / lost,
         "won back unseen": (regained[~regained["seen"]]["accuracy"].mean() - first + lost) / lost,
         "kid ratio": kids[2] / kids[1],
