@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import ray
 
-from duel.device import claim, release
+from duel.device import claimed
 from duel.entrants import drop_states, sparring_of
 from duel.guard import Reference, guard_row, mark, reference
 from duel.matches import in_weather, play
@@ -31,7 +31,7 @@ def leave_families_out(league: League) -> None:
     sparring = sparring_fakes(league, league.seasons, "sparring fakes of all seasons", room)
     job = Job("detector", settings, league.sweep.image_size, league.seed, league.storage, room, league.reals,
               league.spans, league.seasons, **sparring)  # fmt: skip
-    table = league.trials("detector", league.seasons)
+    table = league.trials("detector")
     best = table[table["season"] == league.seasons]["trial"]  # another season's AUC is of other fakes
     designs = list(dict.fromkeys(first_of_line(league, name) for name in best))[: settings.leave_family_out]
     configs = [without(family, name, chosen_of(league, name)) for name in designs for family in families]
@@ -93,7 +93,7 @@ def guard(league: League) -> None:
     """Precision, recall, density, coverage, copies and mark of every generator, on league fakes: guard.csv."""
     if league.run.done("guard"):
         return
-    table, room = league.trials("generator", league.seasons), league.cluster.fit(league.sweep.generators.resources)
+    table, room = league.trials("generator"), league.cluster.fit(league.sweep.generators.resources)
     league.progress.stage("guard", len(table), "generators")
     with league.run.stage("guard"):
         known = sized(_reference, room).remote(league.reals, league.spans, league.storage, room)
@@ -117,19 +117,13 @@ def _some_fakes(league: League, name: str) -> ray.ObjectRef:
 
 @ray.remote
 def _reference(reals: np.ndarray, spans: dict[str, Span], storage: str, room: Room) -> Reference:
-    device = claim(room)
-    try:
+    with claimed(room) as device:
         network = feature_network(device=device)
         real, train = (reals[slice(*spans[name])] for name in ("validation", "generator_train"))
         return reference(real_features(Store(storage), network, real, device), real, train, device)
-    finally:
-        release()
 
 
 @ray.remote
 def _guarded(fakes: np.ndarray, known: Reference, room: Room) -> dict[str, float]:
-    device = claim(room)
-    try:
+    with claimed(room) as device:
         return guard_row(fakes, known, feature_network(device=device), device)
-    finally:
-        release()

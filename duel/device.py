@@ -6,7 +6,7 @@ Training, scoring and the feature network use these functions and stay the same 
 import copy
 import ctypes
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +28,15 @@ def claim(room: dict[str, float]) -> torch.device:
     torch.set_num_threads(max(1, int(room["cpu"])))
     keep_memory()
     return pick_device() if room["gpu"] else torch.device("cpu")
+
+
+@contextmanager
+def claimed(room: dict[str, float]) -> Iterator[torch.device]:
+    """`claim` for one task: the device inside; afterwards its memory is given back."""
+    try:
+        yield claim(room)
+    finally:
+        release()
 
 
 def keep_memory() -> None:

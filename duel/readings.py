@@ -26,7 +26,7 @@ import torch
 
 from duel.checkpoint import load_model
 from duel.config import places
-from duel.device import claim, release
+from duel.device import claimed
 from duel.models.inference import make_fakes, predict_each
 from duel.progress import Watch
 from duel.seeds import derive
@@ -43,23 +43,17 @@ REALS = "reals"  # in the place of a generator's name
 
 @ray.remote
 def _make_fakes(generator: torch.nn.Module, count: int, seed: int, room: Room) -> np.ndarray:
-    device = claim(room)
-    try:
+    with claimed(room) as device:
         return make_fakes(generator.to(device), count, seed, device)
-    finally:
-        release()
 
 
 @ray.remote
 def _score(images: np.ndarray, span: Span, room: Room, weather: tuple[Weather, int] | None,
            *detectors: torch.nn.Module) -> np.ndarray:  # fmt: skip
-    device = claim(room)
-    try:
+    with claimed(room) as device:
         shown = images[span[0] : span[1]]
         shown = change(shown, *weather) if weather else shown
         return predict_each([d.to(device) for d in detectors], shown, device)
-    finally:
-        release()
 
 
 class _Tasks:

@@ -34,14 +34,13 @@ class Season:
 
     def play(self) -> None:
         """Every stage of the season, in order."""
-        later = self.number > 1
-        if later:
+        if self.number > 1:
             self._scout("before the generators", self.number - 1)
         self._side("generator")
-        if not later:
-            self.league.measure_yardsticks()
-        if later:
+        if self.number > 1:
             self._scout("before the detectors", self.number)
+        else:
+            self.league.measure_yardsticks()
         self._side("detector")
         self._matches()
 
@@ -75,11 +74,9 @@ class Season:
         )  # fmt: skip
 
     def _elders(self) -> dict[str, ray.ObjectRef]:
-        kept = self.league.kept
-        for name, folder in self.league.entrants("detector", self.number - 1).items():
-            if name not in kept:
-                kept[name] = ray.put(load_model(folder)[0])
-        return {name: kept[name] for name in self.league.entrants("detector", self.number - 1)}
+        kept, folders = self.league.kept, self.league.entrants("detector", self.number - 1)
+        kept.update({name: ray.put(load_model(folder)[0]) for name, folder in folders.items() if name not in kept})
+        return {name: kept[name] for name in folders}
 
     def _sweep(self, job: Job, stage: str) -> None:
         league, side = self.league, job.side

@@ -137,18 +137,18 @@ class League:
             rows = pd.concat([before[~before["trial"].isin(rows["trial"])], rows], ignore_index=True)
         self.run.write_table(name, rows)
 
-    def trials(self, side: str, until: int) -> pd.DataFrame:
-        """The rows of trials.csv of the side's entrants up to a season, best first."""
+    def trials(self, side: str, until: int | None = None) -> pd.DataFrame:
+        """The rows of trials.csv of the side's entrants, of all seasons or up to one, best first."""
         if not (self.run.path / "trials.csv").exists():
             return pd.DataFrame(columns=["trial", "season", "family", "objective"])
         table = self.run.read_table("trials.csv")
-        chosen = table[(table["side"] == side) & table["entrant"] & (table["season"] <= until)]
+        chosen = table[(table["side"] == side) & table["entrant"] & (table["season"] <= (until or self.seasons))]
         lowest = self.sweep.side(side).mode == "min"
         return chosen.sort_values(["objective", "trial"], ascending=[lowest, True], ignore_index=True)
 
     def entrants(self, side: str, until: int | None = None) -> dict[str, Path]:
         """Name -> model folder of the side's trials that finished, by season and name."""
-        table = self.trials(side, self.seasons if until is None else until).sort_values(["season", "trial"])
+        table = self.trials(side, until).sort_values(["season", "trial"])
         return {name: self.model(name) for name in table["trial"]}
 
     def names_in(self, table: str, side: str, season: int) -> list[str]:
@@ -162,7 +162,7 @@ class League:
 
     def families(self) -> dict[str, str]:
         """The family of every generator that is an entrant."""
-        table = self.trials("generator", self.seasons)
+        table = self.trials("generator")
         return dict(zip(table["trial"], table["family"], strict=True))
 
     def model(self, name: str) -> Path:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -10,6 +11,8 @@ import pandas as pd
 from duel.report.run_files import RunFiles, records
 from duel.report.tables import badges, decimal, percent
 from duel.standings import weather_columns
+
+_count, _two, _three, _four = (partial(decimal, digits=digits) for digits in (0, 2, 3, 4))
 
 
 class Column(NamedTuple):
@@ -67,22 +70,6 @@ def _filled(values: pd.Series) -> bool:
     return bool(values.notna().any())
 
 
-def _count(value: float) -> str:
-    return decimal(value, 0)
-
-
-def _two(value: float) -> str:
-    return decimal(value, 2)
-
-
-def _three(value: float) -> str:
-    return decimal(value, 3)
-
-
-def _four(value: float) -> str:
-    return decimal(value, 4)
-
-
 def _columns(run: RunFiles, side: str, rows: pd.DataFrame) -> list[Column]:
     season = [Column("season", "Season", "in which it was trained", text=_count)] if len(run.seasons) > 1 else []
     return [
@@ -137,7 +124,7 @@ def _objective(side: str, rows: pd.DataFrame) -> Column:
 
 
 def _guard() -> list[Column]:
-    numbers = [
+    numbers: list[tuple[str, str, str, Callable[[Any], str]]] = [
         ("precision", "Precision", "share of fakes that lie among the reals", _two),
         ("recall", "Recall", "share of reals that lie among the fakes", _two),
         ("density", "Density", "how crowded by reals the places of its fakes are", _two),

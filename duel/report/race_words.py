@@ -4,8 +4,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from duel.families import TWINS
 from duel.report.run_files import RunFiles
 from duel.report.tables import NOTHING, decimal, percent
+
+CONTROLS = {"no-evasion": "evasion off", "no-replay": "replay off", "no-rivals": "no new rivals"}
 
 
 class Pairing(NamedTuple):
@@ -36,11 +39,8 @@ def _lost(run: RunFiles, before: int, season: int) -> str:
     )
     pairing = _paired(run, "no-evasion", "generator", season, before)
     if pairing is None:
-        why = (
-            "its controls have not played yet"
-            if len(_twins(run, "no-evasion", "generator", season))
-            else ("no generator was trained again without it")
-        )
+        waiting = len(_twins(run, "no-evasion", "generator", season))
+        why = "its controls have not played yet" if waiting else "no generator was trained again without it"
         return f"{text}; how much of that is evasion stays open, as {why}."
     due = pairing.controls - pairing.entrants
     verdict = f"evasion took {_points(due)} more" if due > 0 else "evasion took no more"
@@ -60,10 +60,11 @@ def _won_back(run: RunFiles, before: int, season: int) -> str:
         f"The detectors of season {season} {verb} {_points(abs(new - old))} on the same fakes: {percent(new)}, and "
         f"{percent(unseen)} on generators that they never trained on"
     )
-    for kind, words in (("no-replay", "replay off"), ("no-rivals", "no new rivals")):
+    for kind in TWINS["detector"]:
         pairing = _paired(run, kind, "detector", season, season)
         if pairing is not None:
-            text += f"; trained again with {words}, {percent(pairing.controls)} instead of {percent(pairing.entrants)}"
+            off, on = percent(pairing.controls), percent(pairing.entrants)
+            text += f"; trained again with {CONTROLS[kind]}, {off} instead of {on}"
     return text + "."
 
 

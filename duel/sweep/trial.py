@@ -107,7 +107,7 @@ class Trial(tune.Trainable):
 
     def _legacy(self) -> Any:
         """What a later season's trial starts from."""
-        return self._weights()
+        return self.state["weights"]
 
     def _add_frame(self) -> None:
         """Keep a picture of the training so far, where there is one to be had."""

@@ -10,7 +10,7 @@ import ray
 import torch
 
 from duel.config import Sweep
-from duel.device import claim, release
+from duel.device import claimed
 from duel.families import family_settings
 from duel.metrics import feature_network, features, kid, kid_of_halves, noise_images
 from duel.models import build
@@ -50,8 +50,8 @@ def start_yardsticks(sweep: Sweep, seed: int, storage: str, reals: ray.ObjectRef
 
 def _yardstick(name: str, sweep: Sweep, seed: int, storage: str, reals: np.ndarray, span: tuple[int, int],
                room: dict[str, float]) -> float:  # fmt: skip
-    device, kid_seed = claim(room), derive(seed, "yardstick", "kid")
-    try:
+    kid_seed = derive(seed, "yardstick", "kid")
+    with claimed(room) as device:
         network = feature_network(device=device)
         real = real_features(Store(storage), network, reals[span[0] : span[1]], device)
         if name == "reals":
@@ -61,8 +61,6 @@ def _yardstick(name: str, sweep: Sweep, seed: int, storage: str, reals: np.ndarr
         else:
             images = make_fakes(_untrained(sweep, seed).to(device), len(real), derive(seed, "yardstick"), device)
         return kid(real, features(network, images, device), kid_seed)
-    finally:
-        release()
 
 
 def _untrained(sweep: Sweep, seed: int) -> torch.nn.Module:

@@ -1,15 +1,13 @@
 """KID of generator families and of the public DCGAN example after the same time, one after the other on all cores."""
 
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from harness import Options, Row
-from quality import faces_and_scorer, kid_of_example, some_photographs
-from training import BATCH, BATCH_LINE, SIDE, Peer
+from quality import faces_and_scorer, kid_of_example
+from training import BATCH, BATCH_LINE, SIDE, Peer, peer_at_work
 
 from duel.device import keep_memory, pick_device
 from duel.families import family_settings
@@ -48,16 +46,8 @@ def train_for(seconds: float, family: str, faces: np.ndarray, scorer: KidScorer,
 
 def train_example(seconds: float, options: Options, faces: int, scorer: KidScorer, seed: int) -> tuple[float, int]:
     """The same of the example; it saves after each epoch, so it may end the one in which its time runs out."""
-    assert options.faces is not None
-    assert options.peer is not None
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        peer = Peer(options.peer, some_photographs(options.faces, faces, folder), folder,
-                    "--niter", "10000", "--manualSeed", str(seed))  # fmt: skip
-        try:
-            epochs = _epochs(peer, seconds, -(-faces // BATCH))
-        finally:
-            peer.end()
+    with peer_at_work(options, "--niter", "10000", "--manualSeed", str(seed), count=faces) as (peer, folder):
+        epochs = _epochs(peer, seconds, -(-faces // BATCH))
         return kid_of_example(folder / f"netG_epoch_{epochs - 1}.pth", scorer), epochs * faces
 
 

@@ -1,7 +1,6 @@
 """What the fast training costs in quality: KID after the same images, against plain float32 and the example."""
 
 import statistics
-import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -9,7 +8,7 @@ from unittest import mock
 import numpy as np
 import torch
 from harness import Options, Row
-from training import BATCH, SIDE, Peer, dcgan_trainer, some_faces
+from training import BATCH, SIDE, dcgan_trainer, peer_at_work, some_faces
 
 from duel.device import keep_memory, pick_device
 from duel.families import DcganSettings
@@ -40,23 +39,9 @@ def kid_in_float32(images: np.ndarray, scorer: KidScorer, seed: int, **changes: 
 
 def kid_of_peer(options: Options, count: int, scorer: KidScorer, seed: int) -> float:
     """KID of the example's generator after one pass over `count` photographs."""
-    assert options.faces is not None
-    assert options.peer is not None
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        peer = Peer(options.peer, some_photographs(options.faces, count, folder), folder,
-                    "--niter", "1", "--manualSeed", str(seed))  # fmt: skip
+    with peer_at_work(options, "--niter", "1", "--manualSeed", str(seed), count=count) as (peer, folder):
         peer.process.communicate()
         return kid_of_example(folder / "netG_epoch_0.pth", scorer)
-
-
-def some_photographs(faces: Path, count: int, folder: Path) -> Path:
-    """A folder of links to the first `count` photographs, inside `folder`."""
-    photographs = folder / "photographs"
-    photographs.mkdir()
-    for path in sorted(faces.iterdir())[:count]:
-        (photographs / path.name).symlink_to(path.absolute())
-    return photographs
 
 
 def kid_of_example(path: Path, scorer: KidScorer) -> float:

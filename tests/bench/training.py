@@ -52,12 +52,30 @@ class Peer:
         return batches * BATCH
 
     def end(self) -> None:
-        """Stop it and its loaders."""
-        self._signal(signal.SIGKILL)
+        """Stop it and its loaders, where it has not ended by itself."""
+        if self.process.poll() is None:
+            self._signal(signal.SIGKILL)
         self.process.wait()
 
     def _signal(self, number: int) -> None:
         os.killpg(self.process.pid, number)
+
+
+@contextmanager
+def peer_at_work(options: Options, *more: str, count: int | None = None) -> Iterator[tuple[Peer, Path]]:
+    """The peer on the first `count` photographs (default all), and the folder that it writes to."""
+    assert options.faces is not None
+    assert options.peer is not None
+    with tempfile.TemporaryDirectory() as name:
+        photographs = Path(name, "photographs")
+        photographs.mkdir()
+        for path in sorted(options.faces.iterdir())[:count]:
+            (photographs / path.name).symlink_to(path.absolute())
+        peer = Peer(options.peer, photographs, Path(name), *more)
+        try:
+            yield peer, Path(name)
+        finally:
+            peer.end()
 
 
 @contextmanager
@@ -66,12 +84,8 @@ def running_peer(options: Options) -> Iterator[Peer | None]:
     if options.peer is None or options.faces is None:
         yield None
         return
-    with tempfile.TemporaryDirectory() as folder:
-        peer = Peer(options.peer, options.faces, Path(folder), "--niter", "1000")
-        try:
-            yield peer
-        finally:
-            peer.end()
+    with peer_at_work(options, "--niter", "1000") as (peer, _):
+        yield peer
 
 
 def some_faces(options: Options, count: int, side: int = SIDE) -> np.ndarray:
