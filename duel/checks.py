@@ -14,7 +14,7 @@ from duel.metrics import feature_network
 from duel.readings import Room, Span, batches, places_for, read_all, sized
 from duel.season import chosen_of, sparring_fakes, train_twins
 from duel.stages import League
-from duel.standings import leave_one_out
+from duel.standings import best_of_each, leave_one_out
 from duel.store import Store
 from duel.sweep.job import Job
 from duel.sweep.yardsticks import real_features
@@ -32,7 +32,7 @@ def leave_families_out(league: League) -> None:
     job = Job("detector", settings, league.sweep.image_size, league.seed, league.storage, room, league.reals,
               league.spans, league.seasons, **sparring)  # fmt: skip
     table = league.trials("detector")
-    best = table[table["season"] == league.seasons]["trial"]  # another season's AUC is of other fakes
+    best = best_of_each(table[table["season"] == league.seasons])  # another season's AUC is of other fakes
     designs = list(dict.fromkeys(first_of_line(league, name) for name in best))[: settings.leave_family_out]
     configs = [without(family, name, chosen_of(league, name)) for name in designs for family in families]
     train_twins(league, job, configs, stage)

@@ -83,7 +83,7 @@ class SideSweep(Strict):
     budget: Budget
     resources: Resources = Resources()
     max_concurrent: int = Field(4, ge=1, description="trials at once, and how far the search runs ahead of results")
-    startup_trials: int = Field(6, ge=1, description="random trials before Optuna's TPE guides the search")
+    startup_trials: int = Field(6, ge=1, description="random trials, families in turn, before Optuna's TPE takes over")
     families: dict[str, Space] = Field(min_length=1)
     later_seasons: LaterSeasons = LaterSeasons()
 
@@ -110,7 +110,7 @@ class DetectorSweep(SideSweep):
     objective: Literal["auc"] = "auc"
     mode: Literal["max"] = "max"
     leave_family_out: int = Field(
-        1, ge=0, description="detectors, best first, that are trained again without each generator family in turn"
+        1, ge=0, description="designs, the best of each family first, trained again without each generator family"
     )
 
 

@@ -150,6 +150,12 @@ def race(matches: pd.DataFrame, entrants: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def best_of_each(trials: pd.DataFrame) -> list[str]:
+    """From trials (columns trial, family), best first: every family's best, then every family's second, and so on."""
+    turn = trials.groupby("family").cumcount()
+    return list(trials.assign(turn=turn).sort_values("turn", kind="stable")["trial"])
+
+
 def leave_one_out(twin_matches: pd.DataFrame, twins: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFrame:
     """How well detectors do on families of generators that nothing in their training showed them.
 

@@ -214,6 +214,12 @@ def test_a_control_is_a_group_of_its_own_and_strangers_are_left_out():
     assert standings.race(matches.head(0), groups).columns.tolist() == standings.RACE_COLUMNS
 
 
+def test_every_familys_best_comes_before_any_familys_second():
+    trials = pd.DataFrame({"trial": list("abcdef"), "family": ["cnn", "cnn", "patch", "cnn", "probe", "patch"]})
+    assert standings.best_of_each(trials) == ["a", "c", "e", "b", "f", "d"]
+    assert standings.best_of_each(trials.head(0)) == []
+
+
 def test_leaving_families_out_counts_only_the_family_that_was_left_out():
     families = {"g00": "dcgan", "g01": "dcgan", "g02": "sagan"}
     matches, _ = league([1500] * 3, [1500] * 3)

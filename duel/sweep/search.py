@@ -83,6 +83,8 @@ class OrderedSearch(OptunaSearch):
             return dict(known[number].user_attrs["chosen"])
         copy = optuna.create_study(direction=self._study.direction, sampler=self._sampler_for(number))
         copy.add_trials(known)
+        if fixed := self._drawn_from.turn(number, derive(self._root, "turns", self._drawn_from.study)):
+            copy.enqueue_trial(fixed)
         chosen = self._sample(trial := copy.ask())
         running = optuna.trial.create_trial(
             state=optuna.trial.TrialState.RUNNING,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import optuna
 
 from duel.config import SideSweep
@@ -36,6 +37,17 @@ class SearchSpace:
     def name(self, number: int, family: str) -> str:
         """The name that a trial, and later the entrant, has everywhere: s2g01-dcgan is season 2's first generator."""
         return f"{f's{self.season}' * (self.season > 1)}{self.side[0]}{number + 1:02d}-{family}"
+
+    def turn(self, number: int, seed: int) -> dict[str, Any]:
+        """What is fixed about startup trial `number` of season 1: families take turns, in an order that `seed` draws.
+
+        Drawn independently, six trials would leave out two of six families on average, and the search would
+        never hear of them.
+        """
+        names = list(self.sweep.families)
+        if self.season > 1 or len(names) == 1 or number >= self.sweep.startup_trials:
+            return {}
+        return {"family": names[np.random.default_rng(seed).permutation(len(names))[number % len(names)]]}
 
     def draw(self, trial: optuna.Trial) -> dict[str, Any]:
         """Draw family, settings, parent ("" for none) and how the trial competes; define by run."""

@@ -3,13 +3,14 @@
 import numpy as np
 import optuna
 import pytest
-from league_runs import TINY
+from league_runs import ROOT, TINY
 
 from duel.config import load_sweep
 from duel.sweep.search import Ledger, OrderedHalving, OrderedSearch
 from duel.sweep.space import SearchSpace
 
 COUNT = 12
+MISSION = ROOT / "sweeps" / "mission.yaml"
 
 
 class Trial:
@@ -100,6 +101,20 @@ def test_the_guided_trials_are_better_than_the_random_ones():
         random += miss[:4]
         guided += miss[4:]
     assert np.mean(guided) < np.mean(random)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_families_take_turns_in_the_startup_trials_and_the_seed_says_who_is_first(seed):
+    families = list(load_sweep(MISSION).detectors.families)
+    settings = load_sweep(MISSION).detectors.model_copy(update={"max_concurrent": 20, "startup_trials": 12})
+    search = OrderedSearch(SearchSpace("detector", settings), 20, Ledger(settings), memory(), seed)
+    asked = [search.suggest(str(number))["family"] for number in range(20)]
+    assert sorted(asked[:6]) == sorted(families)
+    assert asked[6:12] == asked[:6]
+    assert asked[12:18] not in (asked[:6], families)  # from here on the sampler chooses
+    first = {OrderedSearch(SearchSpace("detector", settings), 1, Ledger(settings), memory(), s).suggest("0")["family"]
+             for s in range(20)}  # fmt: skip
+    assert len(first) > 3
 
 
 @pytest.mark.parametrize("steps", [1, 5, 9, 14])
