@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from duel.scores import auc, calibration_error, fit_platt, sigmoid
+from duel.scores import auc, calibration, calibration_error, fit_platt, sigmoid
 
 
 def test_auc_counts_pairs():
@@ -81,6 +81,21 @@ def test_platt_keeps_the_ranking_of_whatever_comes(real, fake):
 def test_platt_of_the_same_everywhere_says_it_does_not_know():
     scale, shift = fit_platt(np.full(9, 3.1), np.full(9, 3.1))
     assert sigmoid(np.array([scale * 3.1 + shift])) == pytest.approx(0.5)
+
+
+def test_fakes_between_the_reals_and_those_it_knows_are_caught_for_one_real_in_twenty():
+    real, known = LOGITS["apart"]
+    strangers, others = RNG.normal(-4, 1, 1000), RNG.normal(-9, 1, 1000)
+    (scale, shift), (same_scale, platt) = calibration(real, known), fit_platt(real, known)
+    assert scale == same_scale
+    assert np.mean(scale * strangers + platt >= 0) < 0.01
+    assert np.mean(scale * strangers + shift >= 0) > 0.98
+    assert np.mean(scale * others + shift >= 0) == pytest.approx(0.05, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["overlapping", "shifted"])
+def test_a_detector_that_calls_more_reals_fake_already_keeps_platts_threshold(name):
+    assert calibration(*LOGITS[name]) == fit_platt(*LOGITS[name])
 
 
 def test_sigmoid_does_not_overflow():

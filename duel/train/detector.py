@@ -13,7 +13,7 @@ from duel.losses import detector_loss
 from duel.models import build
 from duel.models.detector import Detector, calibrated
 from duel.models.inference import predict_logits
-from duel.scores import auc, calibration_error, fit_platt, sigmoid
+from duel.scores import auc, calibration, calibration_error, sigmoid
 from duel.train.augment import blur, flip, jpeg, noise
 from duel.train.loop import Diverged, ImageFeed, Trainer, mix, seeded
 
@@ -69,7 +69,7 @@ class DetectorTrainer(Trainer):
     def _calibration(self) -> tuple[float, float]:
         """Scale and shift, from the reals and the fakes of known generators."""
         on_reals, on_fakes = self._validation_logits()
-        return fit_platt(on_reals, on_fakes[self._known])
+        return calibration(on_reals, on_fakes[self._known])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to `state`."""
