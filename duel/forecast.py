@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import ray
 
-from duel.cluster import Cluster, cluster_address, connect, cpu_model, disconnect, wait_for
+from duel.cluster.connection import Cluster, cluster_address, connect, cpu_model, disconnect, wait_for
 from duel.config import Sweep, places
 from duel.plan import MANY_HOURS, Plan, Speeds, cautious_speeds, describe_plan, make_plan, measure_speeds
 from duel.progress import Progress, span

@@ -125,7 +125,7 @@ def _resume(out: Path, name: str, address: str | None, max_failures: int) -> Pat
 
 def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
     """Every stage in order; the path of the report."""
-    from duel.cluster import connect, disconnect
+    from duel.cluster.connection import connect, disconnect
     from duel.progress import Progress
 
     with Progress() as progress:

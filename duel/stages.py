@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import ray
 
-from duel.cluster import Cluster, describe, probe_storage
+from duel.cluster.connection import Cluster, describe, probe_storage
 from duel.config import PARTITIONS, parse_sweep
 from duel.entrants import SHEET_COLUMNS
 from duel.errors import UsageError

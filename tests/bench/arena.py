@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from duel.checkpoint import save_model
-from duel.cluster import connect, disconnect
+from duel.cluster.connection import connect, disconnect
 from duel.config import places
 from duel.families import family_settings
 from duel.models import build

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from duel.cluster import cpu_model
+from duel.cluster.connection import cpu_model
 
 
 @dataclass(frozen=True)

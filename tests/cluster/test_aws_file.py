@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 FILE = ROOT / "cluster.yaml"
 TEXT = FILE.read_text(encoding="utf-8")
 COMMANDS = (
