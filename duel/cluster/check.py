@@ -161,7 +161,7 @@ def _versions(config: Config, folder: Path) -> Iterator[str]:
     """What the machines install against this checkout's constraints and the Ray that `ray up` runs with."""
     lines = [(f"setup_commands[{n}]", line) for n, line in enumerate(config.get("setup_commands") or [])]
     installs = [(key, line) for key, line in lines if "pip install" in line]
-    if not any("-c constraints.txt" in line and re.search(r"-e \S*\.|-e \S*duel", line) for _, line in installs):
+    if not any("-c constraints.txt" in line and re.search(r"-e \S*\.|-e \S*checkout", line) for _, line in installs):
         yield "setup_commands: no line installs this checkout with its versions: pip install -c constraints.txt -e ."
     constraints = folder / "constraints.txt"
     pins = dict(PIN.findall(constraints.read_text(encoding="utf-8"))) if constraints.exists() else {}

@@ -46,9 +46,9 @@ class Launcher:
     """A machine with a clean folder of the project, a home with the secret, and `ray`."""
 
     def __init__(self, folder: Path):
-        self.project, home = folder / "project", folder / "home"
-        (home / ".ray").mkdir(parents=True)
-        token = home / ".ray" / "auth_token"
+        self.project, self.home = folder / "project", folder / "home"
+        (self.home / ".ray").mkdir(parents=True)
+        token = self.home / ".ray" / "auth_token"
         token.touch(mode=0o600)
         token.write_text(os.urandom(32).hex())
         self.project.mkdir()
@@ -61,7 +61,7 @@ class Launcher:
         (folder / "ray").mkdir()
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))},
-            "HOME": str(home), "RAY_TMPDIR": str(folder / "ray"), "RAY_USAGE_STATS_ENABLED": "0",
+            "HOME": str(self.home), "RAY_TMPDIR": str(folder / "ray"), "RAY_USAGE_STATS_ENABLED": "0",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }  # fmt: skip
 

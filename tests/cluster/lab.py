@@ -95,6 +95,7 @@ class Lab:
         process = self._first_processes.pop(name)
         process.kill()  # --kill-child takes the first process, and the namespace ends with it
         process.wait()
+        _run("ip", "link", "del", f"v-{name}")  # a namespace lingers until its last process is gone
         _run("ip", "netns", "del", name)
 
     def close(self) -> None:

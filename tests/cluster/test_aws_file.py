@@ -112,7 +112,7 @@ def test_token_authentication_is_on(config):
 
 def test_it_installs_the_synced_checkout_with_the_pins(config):
     (install,) = [line for line in config["setup_commands"] if "pip install" in line]
-    assert install.startswith("cd ~/duel && ")
+    assert install.startswith("cd ~/checkout && ")
     assert "-c constraints.txt -e ." in install
 
 
@@ -121,7 +121,7 @@ def test_only_what_the_package_needs_is_synced(config):
     mounts = {local: remote for remote, local in config["file_mounts"].items()}
     assert not {".", "./", ".git", ".venv", "reports", "shared"} & set(mounts)
     assert {"duel", "sweeps", "pyproject.toml", "constraints.txt"} <= set(mounts)
-    assert all(mounts[local] == f"~/duel/{local}" for local in mounts if not local.startswith("~"))
+    assert all(mounts[local] == f"~/checkout/{local}" for local in mounts if not local.startswith("~"))
 
 
 def test_what_is_synced_exists_and_suffices_for_a_build(config):
@@ -168,7 +168,7 @@ def test_setup_can_run_again(config, tmp_path):
     token = tmp_path / ".ray" / "auth_token"
     token.parent.mkdir()
     token.write_text("secret", encoding="utf-8")
-    (tmp_path / "duel").mkdir()
+    (tmp_path / "checkout").mkdir()
     environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
     for line in 2 * (config["setup_commands"] + config["head_setup_commands"]):
         subprocess.run(["bash", "-c", line], env=environment, check=True, timeout=30)

@@ -129,7 +129,7 @@ PLANTED: dict[str, tuple[str, Any, list[str]]] = {  # what: (key, value, what th
     "a mount that is not there": ("file_mounts/there", "not-here", ["file_mounts.there", "not-here"]),
     "another Ray": (
         "setup_commands/3",
-        "cd ~/duel && pip install -c constraints.txt -e . 'ray[default]==2.9.0'",
+        "cd ~/checkout && pip install -c constraints.txt -e . 'ray[default]==2.9.0'",
         ["setup_commands[3]", "ray 2.9.0", "2.60.0"],
     ),
     "another torch": (

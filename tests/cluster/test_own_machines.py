@@ -26,9 +26,9 @@ def test_a_league_on_machines_of_ones_own(lab, launcher, tmp_path):
     shared = tmp_path / "shared"  # the hosts see this machine's files: what NFS is to machines of one's own
     shared.mkdir()
     launcher.run("ray", "rsync-up", FILE, TINY, "~/tiny.yaml")
-    league = f"cd ~/duel && python -m duel.league --sweep ~/tiny.yaml --trials 6 --name lab --storage {shared}"
+    league = f"cd ~/checkout && python -m duel.league --sweep ~/tiny.yaml --trials 6 --name lab --storage {shared}"
     print(launcher.run("ray", "exec", FILE, league))
-    launcher.run("ray", "rsync-down", FILE, "~/duel/reports/", "reports/")
+    launcher.run("ray", "rsync-down", FILE, "~/checkout/reports/", "reports/")
     report = launcher.project / "reports" / "lab"
     assert (report / "index.html").exists()
     hardware = json.loads((report / "run.json").read_text())["hardware"]
