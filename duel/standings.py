@@ -160,7 +160,7 @@ def leave_one_out(twin_matches: pd.DataFrame, twins: pd.DataFrame, families: Map
     """How well detectors do on families of generators that nothing in their training showed them.
 
     twin_matches: MATCH_COLUMNS. twins: trial (the twin's name), twin_of, kind and family; of these, the kinds
-    without-FAMILY count. families: generator -> family. Returns a row an entrant that has such twins: detector,
+    without-FAMILY count. families: generator -> family. Returns a row an entrant that has such twins, best first: detector,
     family (its own), a column a family of generators (mean accuracy on all of its generators of the twin that
     was trained without it), and mean, of these columns.
     """
@@ -171,6 +171,7 @@ def leave_one_out(twin_matches: pd.DataFrame, twins: pd.DataFrame, families: Map
     own = own[own["kind"] == "without-" + own["left_out"]]
     table = own.pivot_table(index=["twin_of", "family"], columns="left_out", values="accuracy", aggfunc="mean")
     table = table.assign(mean=table.mean(axis=1)).rename_axis(columns=None).reset_index()
+    table = table.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
     return table.rename(columns={"twin_of": "detector"})
 
 
