@@ -159,16 +159,20 @@ def share(trials: int, side: str) -> int:
 
 def load_sweep(path: Path) -> Sweep:
     """Read and check a sweep file; UsageError lists every fault in it."""
+    return parse_sweep(read_settings(path, f"the keys {', '.join(Sweep.model_fields)}", flag="--sweep "), str(path))
+
+
+def read_settings(path: Path, wanted: str, flag: str = "") -> dict:
+    """A YAML file's settings; UsageError where it can't be read or holds none, saying what is `wanted`."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"--sweep {path}: can't be read: {error.strerror}") from None
+        raise UsageError(f"{flag}{path}: can't be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
-        keys = ", ".join(Sweep.model_fields)
-        raise UsageError(f"{path}: must hold the keys {keys}; got {_short(raw)}")
-    return parse_sweep(raw, str(path))
+        raise UsageError(f"{path}: must hold {wanted}; got {_short(raw)}")
+    return raw
 
 
 def parse_sweep(raw: dict, name: str) -> Sweep:

@@ -160,9 +160,9 @@ def leave_one_out(twin_matches: pd.DataFrame, twins: pd.DataFrame, families: Map
     """How well detectors do on families of generators that nothing in their training showed them.
 
     twin_matches: MATCH_COLUMNS. twins: trial (the twin's name), twin_of, kind and family; of these, the kinds
-    without-FAMILY count. families: generator -> family. Returns a row an entrant that has such twins, best first: detector,
-    family (its own), a column a family of generators (mean accuracy on all of its generators of the twin that
-    was trained without it), and mean, of these columns.
+    without-FAMILY count. families: generator -> family. Returns a row an entrant that has such twins, best
+    first: detector, family (its own), a column a family of generators (mean accuracy on all of its generators of
+    the twin that was trained without it), and mean, of these columns.
     """
     twins = twins[twins["kind"].str.startswith("without-")].set_index("trial")
     played = twin_matches[twin_matches["detector"].isin(twins.index)].sort_values(["generator", "detector"])

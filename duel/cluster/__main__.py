@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from duel.cluster.check import faults, read
+from duel.cluster.check import faults
 from duel.cluster.prices import hourly
+from duel.config import read_settings
 from duel.errors import UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -30,7 +31,7 @@ def check(file: Annotated[Path, typer.Argument(help="A file for `ray up`: provid
         python -m duel.cluster check cluster.yaml
     """
     try:
-        config = read(file)
+        config = read_settings(file, "the settings of a cluster, such as cluster_name and provider")
     except UsageError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(error.exit_code) from None

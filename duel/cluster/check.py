@@ -14,9 +14,6 @@ from typing import Any
 
 import jsonschema
 import ray.autoscaler
-import yaml
-
-from duel.errors import UsageError
 
 Config = dict[str, Any]
 Rule = Callable[[Config, Path], Iterator[str]]
@@ -29,19 +26,6 @@ TOKEN_MODE = "RAY_AUTH_MODE=token"
 START = ("head_start_ray_commands", "worker_start_ray_commands")
 COMMANDS = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands", *START)
 PIN = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[\w,-]*\])?==([\w.+!-]+)")
-
-
-def read(path: Path) -> Config:
-    """The file's settings; UsageError where it can't be read or holds no settings."""
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict):
-        raise UsageError(f"{path}: must hold the settings of a cluster, such as cluster_name and provider")
-    return config
 
 
 def faults(config: Config, folder: Path) -> list[str]:
