@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 from league_runs import ROOT
+from typer.testing import CliRunner
 
+from duel.cluster.__main__ import app
 from duel.cluster.check import faults
 from duel.cluster.prices import ON_DEMAND, hourly
 
@@ -205,21 +207,17 @@ def test_a_whole_checkout_is_not_copied(config, folder):
     assert "whole checkout" in fault
 
 
-def run(*arguments: object, **kwargs: Any) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "duel.cluster", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
-
-
 def test_the_command_says_what_it_found_and_what_the_cluster_costs(folder):
-    done = run("check", folder / "cluster.yaml")
+    done = subprocess.run([sys.executable, "-m", "duel.cluster", "check", folder / "cluster.yaml"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "nothing wrong" in done.stdout
     assert "$0.19 an hour" in done.stdout
     (folder / "cluster.yaml").write_text(
         (folder / "cluster.yaml").read_text(encoding="utf-8").replace("HttpTokens: required", "HttpTokens: optional")
     )
-    done = run("check", folder / "cluster.yaml")
-    assert (done.returncode, done.stdout) == (1, "")
+    done = CliRunner().invoke(app, ["check", str(folder / "cluster.yaml")])
+    assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.count("HttpTokens") == 3  # a line a node type
     assert str(folder / "cluster.yaml") in done.stderr
 
@@ -228,8 +226,8 @@ def test_the_command_says_what_it_found_and_what_the_cluster_costs(folder):
 def test_what_is_no_cluster_file_is_wrong_usage(content, says, tmp_path):
     if content is not None:
         (tmp_path / "x.yaml").write_text(content)
-    done = run("check", tmp_path / "x.yaml")
-    assert done.returncode == 2
+    done = CliRunner().invoke(app, ["check", str(tmp_path / "x.yaml")])
+    assert done.exit_code == 2
     assert says in done.stderr
 
 
