@@ -106,6 +106,10 @@ class DetectorSettings(Settings):
     lr: Rate = Field(1e-3, description="AdamW learning rate")
     weight_decay: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(1e-4, description="AdamW")
     dropout: Fraction = Field(0.2, description="before the last layer")
+    false_alarms: Fraction = Field(
+        0.05,
+        description="share of validation reals that may be called fake, to see unseen generators; 0: Platt's threshold",
+    )
     flip: Probability = Field(0.5, description="chance of a mirrored image")
     blur: Probability = Field(0.0, description="chance of a Gaussian blur (Wang 2020)")
     blur_sigma: Annotated[float, Field(gt=0, le=20, allow_inf_nan=False)] = Field(

@@ -5,7 +5,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 FEATURE_NETWORK = "efficientnet-lite0@128"  # what KIDs are measured with; goes into every table that holds one
-FALSE_ALARMS = 0.05  # of reals that a detector may call fake, so that it sees more than the fakes it knows
 _LEAST_SLOPE = 1e-3  # of calibrated logits per standard deviation of the others
 
 
@@ -26,16 +25,21 @@ def sigmoid(logits: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.exp(-np.logaddexp(0, -logits))
 
 
-def calibration(real_logits: NDArray[np.floating], fake_logits: NDArray[np.floating]) -> tuple[float, float]:
+def calibration(
+    real_logits: NDArray[np.floating], fake_logits: NDArray[np.floating], false_alarms: float
+) -> tuple[float, float]:
     """(scale, shift) of a detector's logits: Platt's, its 0.5 moved towards the reals as far as false alarms allow.
 
     real_logits [n_real], fake_logits [n_fake]: finite, at least one each; the fakes are of generators that the
     detector trained on. Platt's 0.5 lies midway between reals and these, but fakes of any other generator lie
-    between the two, ranked above the reals and called real all the same. So 0.5 is put where FALSE_ALARMS of the
-    reals are called fake (the bound of Neyman & Pearson 1933), or left where as many already are.
+    between the two, ranked above the reals and called real all the same. So 0.5 is put where a share of false_alarms
+    of the reals is called fake (the bound of Neyman & Pearson 1933), or left where as many already are, or where
+    false_alarms is 0.
     """
     scale, shift = fit_platt(real_logits, fake_logits)
-    bound = np.quantile(np.asarray(real_logits, np.float64), 1 - FALSE_ALARMS)
+    if not false_alarms:
+        return scale, shift
+    bound = np.quantile(np.asarray(real_logits, np.float64), 1 - false_alarms)
     return scale, max(shift, float(-scale * bound))
 
 

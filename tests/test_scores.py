@@ -86,7 +86,8 @@ def test_platt_of_the_same_everywhere_says_it_does_not_know():
 def test_fakes_between_the_reals_and_those_it_knows_are_caught_for_one_real_in_twenty():
     real, known = LOGITS["apart"]
     strangers, others = RNG.normal(-4, 1, 1000), RNG.normal(-9, 1, 1000)
-    (scale, shift), (same_scale, platt) = calibration(real, known), fit_platt(real, known)
+    (scale, shift), (same_scale, platt) = calibration(real, known, 0.05), fit_platt(real, known)
+    assert calibration(real, known, 0.0) == (scale, platt)
     assert scale == same_scale
     assert np.mean(scale * strangers + platt >= 0) < 0.01
     assert np.mean(scale * strangers + shift >= 0) > 0.98
@@ -95,7 +96,7 @@ def test_fakes_between_the_reals_and_those_it_knows_are_caught_for_one_real_in_t
 
 @pytest.mark.parametrize("name", ["overlapping", "shifted"])
 def test_a_detector_that_calls_more_reals_fake_already_keeps_platts_threshold(name):
-    assert calibration(*LOGITS[name]) == fit_platt(*LOGITS[name])
+    assert calibration(*LOGITS[name], 0.05) == fit_platt(*LOGITS[name])
 
 
 def test_sigmoid_does_not_overflow():

@@ -69,7 +69,7 @@ class DetectorTrainer(Trainer):
     def _calibration(self) -> tuple[float, float]:
         """Scale and shift, from the reals and the fakes of known generators."""
         on_reals, on_fakes = self._validation_logits()
-        return calibration(on_reals, on_fakes[self._known])
+        return calibration(on_reals, on_fakes[self._known], self.settings.false_alarms)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to `state`."""
