@@ -18,7 +18,7 @@ import ray.autoscaler
 Config = dict[str, Any]
 Rule = Callable[[Config, Path], Iterator[str]]
 
-WORLD = ("0.0.0.0/0", "::/0")
+WORLD = {"0.0.0.0/0", "::/0"}
 PLACEHOLDER = "FILL-ME-IN"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN = "~/.ray/auth_token"
@@ -72,7 +72,7 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 def _open_to_the_world(config: Config, folder: Path) -> Iterator[str]:
     for key, text in _strings(config):
-        if any(world in text.split() or world == text for world in WORLD):
+        if WORLD & set(text.split()):
             yield f"{key}: {text} is the whole internet; give the address that you come from, as A.B.C.D/32"
 
 
@@ -82,19 +82,23 @@ def _left_to_fill_in(config: Config, folder: Path) -> Iterator[str]:
         yield f"{key}: still to be filled in, got {text!r}; the file's first lines say with what"
 
 
+def _lines(config: Config, key: str) -> list[tuple[str, str]]:
+    """(key, line) of each command."""
+    return [(f"{key}[{number}]", line) for number, line in enumerate(config.get(key) or [])]
+
+
 def _commands(config: Config, folder: Path) -> Iterator[str]:
     """Lines that bash can't parse fail on every machine, after it has been paid for."""
     for key in COMMANDS:
-        for number, line in enumerate(config.get(key) or []):
+        for at, line in _lines(config, key):
             done = subprocess.run(["bash", "-n", "-c", line], capture_output=True, text=True, check=False)
             if done.returncode:
-                yield f"{key}[{number}]: not a shell command: {' '.join(done.stderr.split())}"
+                yield f"{at}: not a shell command: {' '.join(done.stderr.split())}"
 
 
 def _starts(config: Config, key: str) -> list[tuple[str, str]]:
     """(key, line) of the lines that start Ray."""
-    lines = enumerate(config.get(key) or [])
-    return [(f"{key}[{number}]", line) for number, line in lines if "ray start" in line]
+    return [(at, line) for at, line in _lines(config, key) if "ray start" in line]
 
 
 def _head_runs_no_trials(config: Config, folder: Path) -> Iterator[str]:
@@ -143,8 +147,7 @@ def _mounts(config: Config, folder: Path) -> Iterator[str]:
 
 def _versions(config: Config, folder: Path) -> Iterator[str]:
     """What the machines install against this checkout's constraints and the Ray that `ray up` runs with."""
-    lines = [(f"setup_commands[{n}]", line) for n, line in enumerate(config.get("setup_commands") or [])]
-    installs = [(key, line) for key, line in lines if "pip install" in line]
+    installs = [(key, line) for key, line in _lines(config, "setup_commands") if "pip install" in line]
     if not any("-c constraints.txt" in line and re.search(r"-e \S*\.|-e \S*checkout", line) for _, line in installs):
         yield "setup_commands: no line installs this checkout with its versions: pip install -c constraints.txt -e ."
     constraints = folder / "constraints.txt"

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from lab import Lab, missing
+from lab import MOUNTED, Lab, missing
 from league_runs import ROOT
-
-MOUNTED = ("duel", "sweeps", "pyproject.toml", "constraints.txt", "README.md")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 # NAME, FOLDER (keys, logs), VENV (packages that every host has, as a machine image would) and PYTHON (the folder of its
 # interpreter) come as environment.
 set -euo pipefail
+root=~root
 mount --make-rprivate /
 hostname "$NAME"
 mount -t proc proc /proc
@@ -23,18 +24,18 @@ printf '[install]\nno-index = true\nfind-links = %s\n' "$FOLDER/wheels" > "$home
 mount -t overlay overlay -o "lowerdir=$VENV,upperdir=$home/.layer/upper,workdir=$home/.layer/work" "$home/duel-env"
 # A virtual environment's scripts name the interpreter of the place it was made in.
 grep -rIl "^#!$VENV/bin/python" "$VENV/bin" | while read -r script; do
-    sed -i "1s#^.*#\#!/root/duel-env/bin/python#" "$home/duel-env/bin/$(basename "$script")"
+    sed -i "1s#^.*#\#!$root/duel-env/bin/python#" "$home/duel-env/bin/$(basename "$script")"
 done
 printf '%s\n' 'export PATH=$HOME/duel-env/bin:$PATH RAY_USAGE_STATS_ENABLED=0 PYTHONDONTWRITEBYTECODE=1' \
     "${HOST_ENVIRONMENT:-}" > "$home/.bashrc"
 cp "$home/.bashrc" "$home/.bash_profile"
-if [[ $PYTHON = /root/* ]]; then  # about to be hidden by the host's own home
-    mkdir -p "$home/${PYTHON#/root/}"
-    mount --bind "$PYTHON" "$home/${PYTHON#/root/}"
+if [[ $PYTHON = "$root"/* ]]; then  # about to be hidden by the host's own home
+    mkdir -p "$home/${PYTHON#"$root"/}"
+    mount --bind "$PYTHON" "$home/${PYTHON#"$root"/}"
 fi
-mount --rbind "$home" /root
+mount --rbind "$home" "$root"
 
-export HOME=/root
+export HOME=$root
 cd /
 /usr/sbin/sshd -D -e -f /dev/null -p 22 -h "$FOLDER/keys/host" -o UsePAM=no -o PidFile=none -o MaxStartups=100 \
     -o PermitRootLogin=prohibit-password -o PasswordAuthentication=no 2> "$FOLDER/logs/sshd-$NAME" &

@@ -13,6 +13,8 @@ from pathlib import Path
 
 BRIDGE, NETWORK = "duel-lab", "10.77.0"
 HERE = Path(__file__).resolve().parent
+# What the machines of a cluster get of this project.
+MOUNTED = ("duel", "sweeps", "pyproject.toml", "constraints.txt", "README.md")
 PROGRAMS = ("ip", "unshare", "nsenter", "mount", "rsync", "ssh-keygen", "/usr/sbin/sshd")
 
 
@@ -83,7 +85,8 @@ class Lab:
         """What a command prints that runs as root on a host, with the host's own environment."""
         (first,) = Path(f"/proc/{self._first_processes[name].pid}/task/{self._first_processes[name].pid}/children"
                         ).read_text().split()  # fmt: skip
-        inside = ["nsenter", "-t", first, "-n", "-m", "-p", "-u", "-i", "env", "HOME=/root", "bash", "-lc"]
+        home = f"HOME={Path('~root').expanduser()}"
+        inside = ["nsenter", "-t", first, "-n", "-m", "-p", "-u", "-i", "env", home, "bash", "-lc"]
         return _run(*inside, " ".join(command), check=check)
 
     def link(self, name: str, up: bool) -> None:

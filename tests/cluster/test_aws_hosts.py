@@ -17,7 +17,6 @@ from league_runs import TINY
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 FILE, REGION, PORT = "cluster.yaml", "us-west-2", 5000
 FIRST = 4  # moto gives a subnet's machines the addresses from .4 on
-HOSTS = {"head": FIRST, "w1": FIRST + 1, "w2": FIRST + 2}
 ENDPOINT = f"http://{NETWORK}.1:{PORT}"
 ACCOUNT = {
     "AWS_ENDPOINT_URL": ENDPOINT, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing",
@@ -62,10 +61,9 @@ def wait_for_moto() -> None:
             time.sleep(0.2)
 
 
-def in_the_lab(config: dict[str, Any], aws: dict[str, Any]) -> dict[str, Any]:
+def in_the_lab(text: str, aws: dict[str, Any]) -> dict[str, Any]:
     """cluster.yaml as a user fills it in, with another provider, login and size of machines."""
-    text = yaml.safe_dump(config).replace("sg-FILL-ME-IN", aws["group"])
-    config = yaml.safe_load(text)
+    config = yaml.safe_load(text.replace("sg-FILL-ME-IN", aws["group"]))
     config["provider"] |= {"use_internal_ips": True, "key_pair": {"key_name": "lab"}}
     config["auth"] = {"ssh_user": "root"}
     config["max_workers"] = 2
@@ -76,16 +74,16 @@ def in_the_lab(config: dict[str, Any], aws: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def machines(ec2: Any, state: str = "running") -> list[dict[str, Any]]:
-    found = ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": [state]}])
+def machines(ec2: Any) -> list[dict[str, Any]]:
+    found = ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["running"]}])
     return [machine for reservation in found["Reservations"] for machine in reservation["Instances"]]
 
 
 def test_a_league_on_aws(aws, lab: Lab, launcher):
-    for name, number in HOSTS.items():
+    for number, name in enumerate(("head", "w1", "w2"), start=FIRST):
         lab.add(name, number)
     path = launcher.project / FILE
-    path.write_text(yaml.safe_dump(in_the_lab(yaml.safe_load(path.read_text()), aws)), encoding="utf-8")
+    path.write_text(yaml.safe_dump(in_the_lab(path.read_text(encoding="utf-8"), aws)), encoding="utf-8")
     ssh = launcher.home / ".ssh"
     ssh.mkdir(mode=0o700)
     (ssh / "lab.pem").write_bytes(lab.key.read_bytes())
@@ -96,8 +94,8 @@ def test_a_league_on_aws(aws, lab: Lab, launcher):
     launcher.run("ray", "up", "-y", "--no-config-cache", FILE)
     assert [machine["InstanceType"] for machine in machines(aws["ec2"])] == ["m6i.xlarge"], "no worker without work"
     launcher.run("ray", "rsync-up", FILE, TINY, "~/tiny.yaml")
-    league = ["--sweep", "/root/tiny.yaml", "--trials", "6", "--name", "lab", "--gpus-per-trial", "0",
-              "--cpus-per-trial", "2", "--out", "/root/checkout/reports", "--storage", "s3://lab/duel"]  # fmt: skip
+    league = ["--sweep", "~/tiny.yaml", "--trials", "6", "--name", "lab", "--gpus-per-trial", "0",
+              "--cpus-per-trial", "2", "--out", "~/checkout/reports", "--storage", "s3://lab/duel"]  # fmt: skip
     print(launcher.run("ray", "submit", FILE, "duel/league.py", *league, timeout=900))
     workers = [machine for machine in machines(aws["ec2"]) if machine["InstanceType"] != "m6i.xlarge"]
     assert {machine.get("InstanceLifecycle") for machine in workers} == {"spot"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from lab import MOUNTED
 from league_runs import ROOT
 from typer.testing import CliRunner
 
@@ -15,7 +16,6 @@ from duel.cluster.check import faults
 from duel.cluster.prices import ON_DEMAND, hourly
 
 pytest.importorskip("boto3")
-MOUNTED = ("duel", "sweeps", "pyproject.toml", "constraints.txt", "README.md")
 
 
 @pytest.fixture
