@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from duel.watchdog import pulse, watched
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _CPU_HAS_BF16: bool = bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
@@ -32,11 +34,12 @@ def claim(room: dict[str, float]) -> torch.device:
 
 @contextmanager
 def claimed(room: dict[str, float]) -> Iterator[torch.device]:
-    """`claim` for one task: the device inside; afterwards its memory is given back."""
-    try:
-        yield claim(room)
-    finally:
-        release()
+    """`claim` for one task, watched for hanging: the device inside; afterwards its memory is given back."""
+    with watched():
+        try:
+            yield claim(room)
+        finally:
+            release()
 
 
 def keep_memory() -> None:
@@ -116,6 +119,7 @@ def in_batches(images: np.ndarray | Tensor, device: torch.device, batch: int | N
         if isinstance(part, np.ndarray):
             part = torch.from_numpy(np.array(part)).to(device, non_blocking=True)  # writable, as torch asks for
         yield part
+        pulse()
 
 
 def to_device(images: np.ndarray, device: torch.device, chunk: int = 4096) -> Tensor:

@@ -1,24 +1,33 @@
 """Where trials keep their state: a folder, or any URI that pyarrow opens (s3://, gs://, file://)."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow.fs
 
 from duel.errors import UsageError
+from duel.watchdog import pulse
+
+T = TypeVar("T")
+PATIENCE = 600.0  # seconds for which an object store that fails is asked again
+LONGEST_PAUSE = 30.0
 
 
 class Store:
     """Whole files by relative name under one root; a write is complete or absent.
 
     root: a path, or a URI with a scheme. UsageError for a URI that pyarrow can't open.
+    patience: seconds for which an object store that answers with an error, or not at all, is asked again; then
+    OSError. A folder is asked once: what it says at first, it says later too.
     """
 
-    def __init__(self, root: str):
-        self.root = root
+    def __init__(self, root: str, patience: float = PATIENCE):
+        self.root, self._patience = root, patience
         try:
             if "://" in root:
                 self._fs, self._base = pyarrow.fs.FileSystem.from_uri(root)
@@ -32,25 +41,53 @@ class Store:
 
     def read(self, name: str) -> bytes | None:
         """The file's bytes, or None where there is none."""
-        try:
-            with self._fs.open_input_stream(self._path(name)) as stream:
-                return stream.read()
-        except FileNotFoundError:
-            return None
+        return self._patiently(lambda: self._read(self._path(name)))
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Replace the file at once: by rename in a folder; an object store's put is atomic as it is."""
         path = self._path(name)
         if self._local:
             write_atomically(Path(path), data)
-            return
-        with self._fs.open_output_stream(path) as stream:
-            stream.write(data)
+        else:
+            self._patiently(lambda: self._put(path, data))
+
+    def names(self, folder: str) -> list[str]:
+        """All files below a folder, relative to it; empty where it is missing."""
+        base = self._path(folder)
+        selector = pyarrow.fs.FileSelector(base, allow_not_found=True, recursive=True)
+        found = self._patiently(lambda: self._fs.get_file_info(selector))
+        return sorted(os.path.relpath(each.path, base) for each in found if each.is_file)
 
     def remove(self, name: str) -> None:
         """Delete a folder and all in it; nothing happens where it is missing."""
-        if self._fs.get_file_info(self._path(name)).type == pyarrow.fs.FileType.Directory:
-            self._fs.delete_dir(self._path(name))
+        self._patiently(lambda: self._remove(self._path(name)))
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            with self._fs.open_input_stream(path) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def _put(self, path: str, data: bytes | memoryview) -> None:
+        with self._fs.open_output_stream(path) as stream:
+            stream.write(data)
+
+    def _remove(self, path: str) -> None:
+        if self._fs.get_file_info(path).type == pyarrow.fs.FileType.Directory:
+            self._fs.delete_dir(path)
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        end, pause = time.monotonic() + self._patience, 1.0
+        while True:
+            try:
+                return work()
+            except OSError:
+                if self._local or time.monotonic() + pause > end:
+                    raise
+            pulse()  # a worker that waits for its storage does not hang
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _path(self, name: str) -> str:
         return f"{self._base.rstrip('/')}/{name}"
@@ -66,23 +103,26 @@ def join(root: str, name: str) -> str:
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write beside `path`, then rename: a reader sees the old file or the whole new one."""
-    with _replaced(path) as partial:
-        partial.write_bytes(data)
+    with _replaced(path) as file:
+        file.write(data)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write an array as .npy, complete or not at all, straight from its own memory."""
-    with _replaced(path) as partial, partial.open("wb") as file:
+    with _replaced(path) as file:
         np.save(file, array)
 
 
 @contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """A name beside `path`, for a file that takes its place once it is whole."""
+def _replaced(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place once it is whole and on the disk: a power cut leaves no empty file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield partial
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "duel"
 # Each layer imports only from itself and those above it.
 LAYERS = [
-    {"errors", "seeds", "families", "pfsp", "scores", "spaces", "spent"},
+    {"errors", "seeds", "families", "pfsp", "scores", "spaces", "spent", "watchdog", "interrupt"},
     {"config", "store", "progress", "device", "weather"},
     {"faces", "losses", "models"},
     {"metrics", "guard", "checkpoint", "ratings", "standings", "report"},
@@ -18,6 +18,7 @@ LAYERS = [
     {"readings", "entrants"},
     {"matches"},
     {"cluster", "rundir"},
+    {"mirror"},
     {"forecast", "stages"},
     {"season"},
     {"checks"},

@@ -1,9 +1,11 @@
 """Files in a store are whole or absent, in a folder and in an object store."""
 
 import os
-from pathlib import Path
+import random
+from collections.abc import Iterator
 
 import pytest
+from flaky import FAULTS, Flaky
 
 from duel.errors import UsageError
 from duel.store import Store, write_atomically
@@ -37,23 +39,63 @@ def test_a_uri_that_cannot_be_opened(root):
         Store(root)
 
 
-def test_an_s3_server(tmp_path: Path, monkeypatch):
+@pytest.fixture
+def s3(monkeypatch, tmp_path) -> Iterator[tuple[str, Flaky]]:
+    """A URI in an S3 server, and the proxy before it that fails on demand."""
     server = pytest.importorskip("moto.server")
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
+    proxy = Flaky(running.get_host_and_port())
     try:
-        host, port = running.get_host_and_port()
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         import boto3
 
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(Bucket="duel")
-        uri = f"s3://duel/runs/a?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-        store = Store(uri)
-        assert store.read("trials/a/state.pt") is None
-        store.write("trials/a/state.pt", b"x" * 100_000)
-        assert store.read("trials/a/state.pt") == b"x" * 100_000
-        store.remove("trials/a")
-        assert store.read("trials/a/state.pt") is None
+        address = f"127.0.0.1:{proxy.port}"
+        boto3.client("s3", endpoint_url=f"http://{address}", region_name="us-east-1").create_bucket(Bucket="duel")
+        folder = tmp_path.name  # all of moto's servers in one process share their buckets
+        yield f"s3://duel/{folder}/a?endpoint_override={address}&scheme=http&region=us-east-1", proxy
     finally:
+        proxy.close()
         running.stop()
+
+
+def test_an_s3_server(s3):
+    store = Store(s3[0])
+    assert store.read("trials/a/state.pt") is None
+    assert store.names("trials") == []
+    store.write("trials/a/state.pt", b"x" * 100_000)
+    store.write("trials/b/more/state.pt", b"y")
+    assert store.read("trials/a/state.pt") == b"x" * 100_000
+    assert store.names("trials") == ["a/state.pt", "b/more/state.pt"]
+    store.remove("trials/a")
+    assert store.read("trials/a/state.pt") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_s3_server_that_fails_for_a_while(s3, fault):
+    uri, proxy = s3
+    store, data = Store(uri, patience=60), random.Random(fault).randbytes(12 << 20)  # more than one part of an upload
+    store.write("old", b"old")
+    proxy.fail(fault, seconds=2)
+    store.write("new", data)
+    assert store.read("new") == data
+    proxy.fail(fault, seconds=2)
+    assert store.read("old") == b"old"
+    proxy.fail(fault, seconds=2)
+    assert store.names("") == ["new", "old"]
+
+
+@pytest.mark.parametrize("fault", ["away", "busy"])
+def test_an_s3_server_that_stays_away(s3, fault):
+    uri, proxy = s3
+    store = Store(uri, patience=0)
+    store.write("state", b"old")
+    proxy.fail(fault, seconds=1000)
+    with pytest.raises(OSError):
+        store.write("state", b"new" * (4 << 20))
+    with pytest.raises(OSError):
+        store.read("state")
+    proxy.fail(fault, seconds=0)
+    assert store.read("state") == b"old", "a write that failed has left what was there"

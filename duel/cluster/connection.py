@@ -14,6 +14,7 @@ import ray
 from duel.config import Resources
 from duel.errors import DuelError, UsageError
 from duel.store import Store
+from duel.watchdog import limit
 
 # A worker process costs 3 CPU seconds to start, mostly imports. Kept idle for so long, it serves later stages too.
 IDLE_MINUTES = 10
@@ -53,6 +54,7 @@ def connect(address: str | None) -> Cluster:
 
     UsageError where no cluster answers at the address, DuelError where Ray does not start here.
     """
+    limit()  # workers that start here take it from this process
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a task that reserves no GPU sees none
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not stop
@@ -97,7 +99,7 @@ def probe_storage(storage: str, room: dict[str, float], note: Callable[[str], No
 
 @ray.remote
 def _probe(storage: str) -> str | None:
-    store = Store(storage)
+    store = Store(storage, patience=0)
     data = store.read("probe/driver")
     if data is not None:
         store.write("probe/worker", data)

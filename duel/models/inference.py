@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from duel.device import autocast, fold_batch_norm, in_batches, scoring_batch, to_bytes, to_device, to_network
+from duel.watchdog import pulse
 
 
 def make_noise(count: int, latent: int, seed: int) -> Tensor:
@@ -25,6 +26,7 @@ def render(generator: nn.Module, noise: Tensor, device: torch.device, batch: int
         if not start:  # one array for all: parts put together at the end would take twice the memory
             made = torch.empty(len(noise), *images.shape[1:], dtype=torch.uint8, device=device)
         made[start : start + batch] = images
+        pulse()
     return made.cpu().numpy()  # one wait for the device, at the end
 
 

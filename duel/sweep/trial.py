@@ -17,6 +17,7 @@ from duel.families import family_settings
 from duel.seeds import derive
 from duel.store import Store
 from duel.sweep.job import Job, legacy_name, read_state, save, state_name
+from duel.watchdog import watched
 
 
 class Trial(tune.Trainable):
@@ -43,8 +44,9 @@ class Trial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """The next report: one from before a restart, or a new one."""
         if self.reported == len(self.state["history"]):
-            self.state["history"].append({**self._train_on(), "ended": time.time()})
-            self._save()
+            with watched():
+                self.state["history"].append({**self._train_on(), "ended": time.time()})
+                self._save()
         result = self.state["history"][self.reported]
         self.reported += 1
         return dict(result)

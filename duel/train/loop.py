@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from duel.device import to_device
 from duel.errors import DuelError
+from duel.watchdog import pulse
 
 
 class Diverged(DuelError):
@@ -138,6 +139,7 @@ class Trainer(ABC):
             sums = {name: loss.detach() + sums.get(name, 0.0) for name, loss in losses.items()}
             self.images += self.batch_size
             steps += 1
+            pulse()
         # the first time since the last report that the CPU waits for the device
         return self._check({name: (total / steps).item() for name, total in sums.items()})
 
