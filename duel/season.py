@@ -184,7 +184,7 @@ def train_twins(league: League, job: Job, configs: list[dict[str, Any]], stage: 
         return
     league.progress.stage(stage, len(configs), "trials", job.sweep.mode, job.sweep.budget.max_images)
     with league.run.stage(stage) as entry:
-        outcomes = run_twins(job, configs, stage, league.max_failures, league.progress)
+        outcomes = run_twins(job, configs, stage, league.run.path, league.max_failures, league.progress)
         keep(league, outcomes, job, "twins.csv", entry)
 
 

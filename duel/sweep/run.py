@@ -17,7 +17,7 @@ from sqlalchemy import URL
 
 from duel.errors import DuelError
 from duel.progress import Watch
-from duel.store import Store, join
+from duel.store import Store
 from duel.sweep.detectors import DetectorTrial
 from duel.sweep.generators import GeneratorTrial
 from duel.sweep.job import Job, read_state
@@ -53,10 +53,15 @@ class Outcome:
 
 
 class _Watcher(tune.Callback):
-    """Passes on to the progress view what Tune tells its callbacks."""
+    """Passes on to the progress view what Tune tells its callbacks.
+
+    A trial that has got on since its last failure starts with a clean slate: in a long run on spot machines each
+    trial loses its machine more often than a trial that is broken may fail.
+    """
 
     def __init__(self, watch: Watch, at_work: Callable[[], None] | None):
         self._watch, self._at_work = watch, at_work
+        self._furthest: dict[str, int] = {}  # trial -> images of its furthest report
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks, and a terminal view has locks that can't be
@@ -64,6 +69,9 @@ class _Watcher(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         if self._at_work:
             self._at_work()
+        if result["images"] > self._furthest.get(trial.config["name"], 0):
+            self._furthest[trial.config["name"]] = result["images"]
+            trial.run_metadata.num_failures = 0
         self._watch.trial_report(trial.config["name"], result["images"], result["objective"])
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
@@ -80,7 +88,7 @@ def run_sweep(job: Job, parents: list[Parent], count: int, folder: Path, max_fai
     parents: what trials of season 2 and later may start from.
     folder: the run's folder; the Optuna study is kept there in optuna.db, see SearchSpace.study.
     A sweep that was interrupted goes on: see duel.sweep.trial.
-    max_failures: how often a trial whose worker died is started again.
+    max_failures: how often a trial whose worker died is started again without a new report in between.
     at_work: called with every report, so first when trials have taken the cores that they want.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -90,7 +98,8 @@ def run_sweep(job: Job, parents: list[Parent], count: int, folder: Path, max_fai
         engine_kwargs={"connect_args": {"timeout": 60}},
     )
     search = OrderedSearch(space, count, ledger, storage, job.seed)
-    crashes = _fit(job, space.study, count, search, OrderedHalving(ledger), max_failures, _Watcher(watch, at_work))
+    watcher = _Watcher(watch, at_work)
+    crashes = _fit(job, folder, space.study, count, search, OrderedHalving(ledger), max_failures, watcher)
     search.finish()
     study = optuna.load_study(study_name=space.study, storage=storage)
     chosen = [trial.user_attrs["chosen"] for trial in study.get_trials(deepcopy=False)]
@@ -98,20 +107,25 @@ def run_sweep(job: Job, parents: list[Parent], count: int, folder: Path, max_fai
     return _all_of(_outcomes(job, configs, ledger.fates(), crashes), count, space.study)
 
 
-def run_twins(job: Job, configs: list[dict[str, Any]], name: str, max_failures: int, watch: Watch) -> list[Outcome]:
+def run_twins(job: Job, configs: list[dict[str, Any]], name: str, folder: Path, max_failures: int,
+              watch: Watch) -> list[Outcome]:  # fmt: skip
     """Train again what entrants trained, each with one thing changed; every twin gets its whole budget.
 
     configs: a trial's config each, as `run_sweep` draws it, with `name`, `twin_of` and `kind`. name: of the stage.
     """
-    search = ConcurrencyLimiter(Listed(configs), job.sweep.max_concurrent)
-    folder = re.sub(r"[^a-z0-9]+", "-", name)
-    crashes = _fit(job, folder, len(configs), search, FIFOScheduler(), max_failures, _Watcher(watch, None))
+    search, watcher = ConcurrencyLimiter(Listed(configs), job.sweep.max_concurrent), _Watcher(watch, None)
+    place = re.sub(r"[^a-z0-9]+", "-", name)
+    crashes = _fit(job, folder, place, len(configs), search, FIFOScheduler(), max_failures, watcher)
     return _all_of(_outcomes(job, configs, [math.inf] * len(configs), crashes), len(configs), name)
 
 
-def _fit(job: Job, name: str, count: int, search: Searcher, scheduler: TrialScheduler, max_failures: int,
-         watcher: tune.Callback) -> dict[str, str]:  # fmt: skip
-    """Let Tune run the trials; returns why trials died that could not be started again, by name."""
+def _fit(job: Job, folder: Path, name: str, count: int, search: Searcher, scheduler: TrialScheduler,
+         max_failures: int, watcher: tune.Callback) -> dict[str, str]:  # fmt: skip
+    """Let Tune run the trials; returns why trials died that could not be started again, by name.
+
+    Tune's own files go to the run's folder, wherever the trials keep their state: this process alone writes them, and
+    a storage that is away for a while is then no concern of Tune's, which would give up.
+    """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(job.sweep.max_concurrent)
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the whole run, not one sweep
     trainable = tune.with_resources(tune.with_parameters(TRIALS[job.side], job=job), job.room)
@@ -122,7 +136,7 @@ def _fit(job: Job, name: str, count: int, search: Searcher, scheduler: TrialSche
             trial_name_creator=_name_of, trial_dirname_creator=_name_of,
         ),
         run_config=tune.RunConfig(
-            name=name, storage_path=join(job.storage, "tune"), verbose=0, callbacks=[watcher],
+            name=name, storage_path=str(folder.absolute() / "tune"), verbose=0, callbacks=[watcher],
             failure_config=tune.FailureConfig(max_failures=max_failures),
             # Trials keep their own state: see duel.sweep.trial.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
