@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from duel import __version__
+from duel import __version__, mirror
 from duel.config import Sweep, load_sweep, parse_sweep
 from duel.errors import DuelError, UsageError
+from duel.interrupt import stop_in_two_steps
 from duel.rundir import RunFolder, now
 from duel.store import Store, join
 from duel.weather import parse_weather
@@ -46,13 +47,13 @@ def league(
     seasons: Annotated[int, typer.Option(help="Seasons of --trials each. From the second on, trials start from earlier entrants and learn to beat earlier rivals.", min=1)] = 1,
     weather: Annotated[str | None, typer.Option(metavar="CHANGES", help="Play the league again with all images changed, reals and fakes alike: a list such as jpeg50,blur1,resize0.5,noise8 (JPEG quality, blur in pixels, scale and back, noise in levels of 255).")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, settings and faces: same match table on the same machine.", min=0)] = 0,
-    resume: Annotated[str | None, typer.Option(metavar="NAME", help="Go on with the run OUT/NAME that was interrupted; nothing finished is done again.")] = None,
-    storage: Annotated[str | None, typer.Option(metavar="URI", help="Where trials keep their state: a folder that all nodes share, or a URI such as s3://bucket/duel. Default: the run's folder.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="NAME", help="Go on with the run OUT/NAME that was interrupted; nothing finished is done again. With --storage from any machine: a complete run's report comes to OUT/NAME.")] = None,
+    storage: Annotated[str | None, typer.Option(metavar="URI", help="Where trials keep their state, and a copy of the run: a folder that all nodes share, or a URI such as s3://bucket/duel. With --resume: take the run from there. Default: the run's folder.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join, e.g. auto or HOST:6379. Default: RAY_ADDRESS, else Ray is started here with all that the machine has.")] = None,
     max_concurrent: Annotated[int | None, typer.Option(help="Trials of a side at once, at most. Default: the sweep's.", min=1)] = None,
     cpus_per_trial: Annotated[int | None, typer.Option(help="CPU cores a trial reserves and uses. Default: the sweep's.", min=1)] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs a trial reserves; a fraction lets trials share one, 0 means CPU only. Default: the sweep's.", min=0)] = None,
-    max_failures: Annotated[int, typer.Option(help="How often a trial whose worker died starts again from its last report.", min=0)] = 3,
+    max_failures: Annotated[int, typer.Option(help="How often a trial whose worker died starts again from its last report, without a new report in between.", min=0)] = 3,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan with estimated time and memory, and end.")] = False,
 ) -> None:  # fmt: skip
     """Run a league: generators of faces against detectors of fakes.
@@ -69,7 +70,7 @@ def league(
     """
     if resume is not None:
         _refuse_with_resume(context)
-        print(_resume(out, resume, address, max_failures))
+        print(_resume(out, resume, storage, address, max_failures))
         return
     settings = _override(load_sweep(sweep), max_concurrent, cpus_per_trial, gpus_per_trial)
     trials = trials or settings.trials
@@ -108,7 +109,8 @@ def _start(folder: Path, data: dict[str, Any], address: str | None, max_failures
         raise
 
 
-def _resume(out: Path, name: str, address: str | None, max_failures: int) -> Path:
+def _resume(out: Path, name: str, storage: str | None, address: str | None, max_failures: int) -> Path:
+    _look_in_storage(out / name, storage)
     run = RunFolder.open(out / name)
     if run.data["status"] == "complete":
         from duel.report.page import write_report
@@ -123,17 +125,32 @@ def _resume(out: Path, name: str, address: str | None, max_failures: int) -> Pat
     return play(run, address, max_failures)
 
 
+def _look_in_storage(folder: Path, storage: str | None) -> None:
+    """Bring the run here where its storage has it and another machine was the last to drive it."""
+    known = mirror.known(folder)
+    ours, given = known.get("storage"), join(storage, folder.name) if storage else None
+    if known and given and given != ours:
+        raise UsageError(f"--storage {storage}: run {folder.name} keeps its trials in {ours or 'its own folder'}")
+    root = given or ours
+    if isinstance(root, str):
+        mirror.fetch(folder, root, err.print)
+        if not mirror.known(folder):
+            raise UsageError(f"--resume {folder.name}: no such run in {root}, nor in {folder}")
+
+
 def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
     """Every stage in order; the path of the report."""
     from duel.cluster.connection import connect, disconnect
     from duel.progress import Progress
 
+    hint = f"what is finished is kept: go on with --resume {run.path.name}"
     with Progress() as progress:
         progress.note(f"run {run.path.name} in {run.path}")
         try:
             with run.stage("start"):
                 _import_meanwhile("torch", "pandas", "optuna")
                 cluster = connect(address)
+                stop_in_two_steps(progress.note, hint)  # Ray has set handlers of its own
                 from duel.forecast import warn_if_long
                 from duel.stages import League
 
@@ -143,11 +160,12 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
                 warn_if_long(stages.sweep, run.data["trials_requested"], stages.seasons, len(stages.weathers), cluster,
                              progress)  # fmt: skip
             stages.join(cluster)
-            return _every_stage(stages)
+            with mirror.mirrored(run, progress.note):
+                return _every_stage(stages)
         except DuelError:
             raise
         except KeyboardInterrupt:
-            raise DuelError(f"interrupted; what is finished is kept: go on with --resume {run.path.name}") from None
+            raise DuelError(f"interrupted; {hint}") from None
         except Exception as error:
             raise _unforeseen(error, run.path) from error
         finally:
@@ -194,7 +212,7 @@ def _unforeseen(error: Exception, folder: Path) -> DuelError:
 
 def _refuse_with_resume(context: typer.Context) -> None:
     """A resumed run has its settings: only where and how it runs can be said anew."""
-    free = ("resume", "out", "address", "max_failures")
+    free = ("resume", "out", "storage", "address", "max_failures")
     sources = {name: context.get_parameter_source(name) for name in context.params if name not in free}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
     if given:

@@ -76,7 +76,7 @@ class League:
 
     def join(self, cluster: Cluster) -> None:
         """Put the faces into the cluster's object store, once. UsageError where trials could keep no state."""
-        if cluster.joined:
+        if cluster.joined or self.run.data["storage"]:
             self._check_storage(cluster)
         self.cluster = cluster
         self.run.update(hardware=cluster.hardware())
@@ -85,15 +85,19 @@ class League:
 
     def _check_storage(self, cluster: Cluster) -> None:
         """A node that runs trials must read what the driver wrote to the storage, and the other way round."""
-        store, token = Store(self.storage), str(derive(self.seed, now()))
-        store.write("probe/driver", token.encode())
-        read = probe_storage(self.storage, cluster.fit(self.sweep.generators.resources), self.progress.note)
-        if read != token or store.read("probe/worker") != token.encode():
+        store, token = Store(self.storage, patience=0), str(derive(self.seed, now()))
+        try:
+            store.write("probe/driver", token.encode())
+            read = probe_storage(self.storage, cluster.fit(self.sweep.generators.resources), self.progress.note)
+            seen = read == token and store.read("probe/worker") == token.encode()
+            store.remove("probe")
+        except OSError as error:
+            raise UsageError(f"--storage {self.storage}: can't be written to and read: {error}") from None
+        if not seen:
             raise UsageError(
                 f"--storage {self.storage}: a node of the cluster does not see what this process writes there; trials "
                 "need a place that all nodes reach: a shared folder, or a URI such as s3://bucket/duel"
             )
-        store.remove("probe")
 
     def _describe_faces(self, manifest: dict[str, Any], asked: dict[str, int], parts: dict[str, np.ndarray]) -> None:
         got = {name: len(parts[name]) for name in PARTITIONS}

@@ -73,6 +73,33 @@ def test_wrong_usage(command, tmp_path, arguments, words):
     assert not list(tmp_path.glob("out/*/run.json"))
 
 
+def test_a_run_that_the_storage_does_not_hold(command, tmp_path):
+    code, _, err = command("--resume", "nothing", "--storage", tmp_path / "storage")
+    assert code == 2
+    assert f"--resume nothing: no such run in {tmp_path / 'storage' / 'nothing'}" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_storage_than_the_runs_own(command, tmp_path):
+    folder = tmp_path / "out" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"storage": "s3://ours/duel/mine"}))
+    code, _, err = command("--resume", "mine", "--storage", "s3://theirs/duel")
+    assert code == 2
+    assert "--storage s3://theirs/duel" in err
+    assert "s3://ours/duel/mine" in err
+
+
+@pytest.mark.slow
+def test_a_storage_that_takes_nothing(tmp_path, cache):
+    (tmp_path / "file").write_text("in the way")
+    done = run_league("--sweep", TINY, "--out", tmp_path / "out", "--name", "a", "--storage", tmp_path / "file",
+                      cache=cache)  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert f"--storage {tmp_path / 'file' / 'a'}: can't be written to" in done.stderr
+    assert not (tmp_path / "out" / "a").exists()
+
+
 def test_an_empty_folder_of_faces(command, tmp_path):
     (tmp_path / "faces").mkdir()
     code, _, err = command("--sweep", TINY, "--faces", tmp_path / "faces")

@@ -81,7 +81,7 @@ def _shared_palette(grids: Sequence[Image.Image]) -> Image.Image:
 def _save(path: Path, picture: Image.Image, **options: Any) -> None:
     """Write beside the target and move into place, so that a killed run leaves no half of a picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         picture.save(partial, **options)
         partial.replace(path)

@@ -1,0 +1,173 @@
+"""The run's folder on the storage too: a run outlives the machine that drives it, and whoever asks gets its report.
+
+While a run works, its driver copies what is new in the folder to STORAGE/NAME/run every few seconds, and at the end.
+`fetch` brings it to another machine, to read a complete run there or to go on with one whose driver is gone.
+"""
+
+import json
+import platform
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import numpy as np
+
+from duel.errors import DuelError, UsageError
+from duel.rundir import RunFolder
+from duel.store import Store, write_atomically
+
+EVERY = 20.0  # seconds between two copies
+STILL = 3 * EVERY  # a driver that has given no sign for so long is gone
+PATIENCE = 30.0  # a copy that fails is made again the next time
+COPY, SIGN = "run", "run/driver.json"
+STAYS = ("tune", ".lock")  # of the driver's machine alone
+NOT_IN_A_REPORT = "work/"  # gigabytes of fakes, of use only to a run that goes on
+
+
+@contextmanager
+def mirrored(run: RunFolder, note: Callable[[str], None]) -> Iterator[None]:
+    """Inside, what is new in the run's folder is copied to its storage; a run without storage stays where it is."""
+    if run.data["storage"] is None:
+        yield
+        return
+    mirror = _Mirror(run, note)
+    thread = Thread(target=mirror.work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        mirror.stop.set()
+        thread.join()
+        mirror.end()
+
+
+def fetch(folder: Path, storage: str, note: Callable[[str], None]) -> None:
+    """Bring a run's folder from its storage, unless this machine was the last to drive the run.
+
+    storage: the run's own root there. A complete run comes without its fakes. UsageError while another driver is at
+    work on it, which takes a minute to tell; DuelError where the storage can't be read.
+    """
+    store = Store(storage, PATIENCE)
+    try:
+        sign = _sign(store)
+    except OSError as error:
+        raise DuelError(f"--resume {folder.name}: its storage {storage} can't be read: {error}") from None
+    if sign is None or sign["driver"] == known(folder).get("driver"):
+        return
+    if sign["working"]:
+        note(f"{sign['host']} was the last to work on this run: waiting {STILL:.0f} s to see whether it still does")
+        time.sleep(STILL)
+        if _sign(store) != sign:
+            raise UsageError(
+                f"--resume {folder.name}: {sign['host']} is at work on this run; wait for its end or stop it there"
+            )
+    note(f"taking the run from {storage}")
+    _bring(folder, store)
+
+
+def known(folder: Path) -> dict[str, object]:
+    """What run.json in the folder says; nothing where there is none that can be read."""
+    try:
+        data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _sign(store: Store) -> dict | None:
+    data = store.read(SIGN)
+    return None if data is None else json.loads(data)
+
+
+def _bring(folder: Path, store: Store) -> None:
+    """run.json comes last: without it, or with an older one, the next `fetch` begins again."""
+    names = set(store.names(COPY)) - {"driver.json", "run.json"}
+    state = store.read(f"{COPY}/run.json")
+    if state is None:
+        raise UsageError(f"--resume {folder.name}: {store.root} holds no run.json")
+    if json.loads(state).get("status") == "complete":
+        names = {name for name in names if not name.startswith(NOT_IN_A_REPORT)}
+    for name in sorted(names):
+        write_atomically(folder / name, store.read(f"{COPY}/{name}") or b"")
+    write_atomically(folder / "run.json", state)
+
+
+class _Mirror:
+    """What has been copied in this session."""
+
+    def __init__(self, run: RunFolder, note: Callable[[str], None]):
+        self.stop = Event()
+        self._run, self._note = run, note
+        self._store = Store(run.data["storage"], PATIENCE)
+        self._copied: dict[Path, tuple[int, int]] = {}
+        self._beats, self._signed, self._failing = 0, 0.0, False
+        run.update(driver=uuid.uuid4().hex)
+
+    def work(self) -> None:
+        """Copy again and again until told to stop."""
+        while not self.stop.is_set():
+            self._try()
+            self.stop.wait(EVERY)
+
+    def end(self) -> None:
+        """Copy what is left, and say that this driver is no longer at work."""
+        if not self._try(working=False):
+            self._note(f"the copy of this run in {self._store.root} is not up to date; --resume brings it there")
+
+    def _try(self, working: bool = True) -> bool:
+        try:
+            self._copy()
+            self._give_sign(working)
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                reason = " ".join(str(error).split())[:200]
+                self._note(f"{self._store.root} can't be written to; trying again: {reason}")
+            self._failing = True
+        return not self._failing
+
+    def _copy(self) -> None:
+        """run.json goes last, as it was at first: a stage is not done there before its files are."""
+        folder = self._run.path
+        state = (folder / "run.json").read_bytes()
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder)
+            if name.parts[0] in STAYS or name.name == "run.json" or path.suffix in (".partial", ".db-journal"):
+                continue
+            self._copy_file(path, f"{COPY}/{name.as_posix()}")
+            if time.monotonic() - self._signed > EVERY:
+                self._give_sign()
+        self._store.write(f"{COPY}/run.json", state)
+
+    def _copy_file(self, path: Path, name: str) -> None:
+        try:
+            stat = path.stat()
+            if not path.is_file() or self._copied.get(path) == (stat.st_mtime_ns, stat.st_size):
+                return
+            data = _database(path) if path.suffix == ".db" else _mapped(path)
+        except FileNotFoundError:  # the run has removed it meanwhile
+            return
+        self._store.write(name, data)
+        self._copied[path] = (stat.st_mtime_ns, stat.st_size)
+
+    def _give_sign(self, working: bool = True) -> None:
+        self._beats += 1
+        sign = {"driver": self._run.data["driver"], "host": platform.node(), "working": working, "beats": self._beats}
+        self._store.write(SIGN, json.dumps(sign).encode())
+        self._signed = time.monotonic()
+
+
+def _mapped(path: Path) -> memoryview:
+    """A file's bytes without a copy in this process' memory: league fakes are hundreds of megabytes."""
+    return np.memmap(path, np.uint8, "r").data if path.stat().st_size else memoryview(b"")
+
+
+def _database(path: Path) -> bytes:
+    """An SQLite file as it is between two transactions."""
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(":memory:")) as copy:
+        source.backup(copy)
+        return copy.serialize()
