@@ -3,6 +3,7 @@
 A rule is a function from the file's settings to the faults it finds. Nothing here asks AWS or any machine.
 """
 
+import ipaddress
 import json
 import re
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 
 import jsonschema
 import ray.autoscaler
+
+from duel.errors import UsageError
 
 Config = dict[str, Any]
 Rule = Callable[[Config, Path], Iterator[str]]
@@ -76,9 +79,31 @@ def _open_to_the_world(config: Config, folder: Path) -> Iterator[str]:
             yield f"{key}: {text} is the whole internet; give the address that you come from, as A.B.C.D/32"
 
 
+def network(text: Any) -> str:
+    """The CIDR that SSH is limited to. UsageError unless it is one, and not the whole internet."""
+    try:
+        found = ipaddress.ip_network(str(text))
+    except ValueError:
+        found = None
+    if found is None or found.prefixlen == 0:
+        raise UsageError(
+            f"metadata.fill_in.ssh_from: must be the address that you come from, as 203.0.113.7/32, got {text!r}"
+        )
+    return str(found)
+
+
+def _ssh_from(config: Config, folder: Path) -> Iterator[str]:
+    text = str(((config.get("metadata") or {}).get("fill_in") or {}).get("ssh_from", PLACEHOLDER))
+    if text not in WORLD and PLACEHOLDER not in text:
+        try:
+            network(text)
+        except UsageError as error:
+            yield str(error)
+
+
 def _left_to_fill_in(config: Config, folder: Path) -> Iterator[str]:
     places = {text: key for key, text in reversed(list(_strings(config))) if PLACEHOLDER in text}
-    for text, key in places.items():  # the first place of each, as YAML's aliases repeat it
+    for text, key in reversed(places.items()):  # the first place of each, as YAML's aliases repeat it
         yield f"{key}: still to be filled in, got {text!r}; the file's first lines say with what"
 
 
@@ -255,6 +280,6 @@ EVERYWHERE: tuple[Rule, ...] = (
     _left_to_fill_in, _open_to_the_world, _commands, _head_runs_no_trials, _authentication, _mounts, _versions,
 )  # fmt: skip
 RULES: dict[str, tuple[Rule, ...]] = {
-    "aws": (_machines_are_closed, _profiles, _markets, _requests),
+    "aws": (_ssh_from, _machines_are_closed, _profiles, _markets, _requests),
     "local": (_own_machines,),
 }

@@ -18,6 +18,9 @@ from duel.cluster.prices import ON_DEMAND, hourly
 pytest.importorskip("boto3")
 
 
+FILLED_IN = {"sg-FILL-ME-IN": "sg-0123456789abcdef0", "CIDR-FILL-ME-IN": "203.0.113.7/32", "BUCKET-FILL-ME-IN": "faces"}
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """A checkout with cluster.yaml filled in, and the secret that it wants."""
@@ -29,7 +32,10 @@ def folder(tmp_path, monkeypatch) -> Path:
     for name in MOUNTED:
         (tmp_path / name).symlink_to(ROOT / name)
     text = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
-    (tmp_path / "cluster.yaml").write_text(text.replace("sg-FILL-ME-IN", "sg-0123456789abcdef0"), encoding="utf-8")
+    for placeholder, value in FILLED_IN.items():
+        assert text.count(placeholder) == 1
+        text = text.replace(placeholder, value)
+    (tmp_path / "cluster.yaml").write_text(text, encoding="utf-8")
     return tmp_path
 
 
@@ -72,8 +78,9 @@ PLANTED: dict[str, tuple[str, Any, list[str]]] = {  # what: (key, value, what th
         "ami-FILL-ME-IN",
         ["gpu-l4.node_config.ImageId", "ami-FILL-ME-IN"],
     ),
-    "open to the world": ("metadata/ssh_from", "0.0.0.0/0", ["metadata.ssh_from", "0.0.0.0/0", "/32"]),
-    "open to the IPv6 world": ("metadata/ssh_from", "::/0", ["metadata.ssh_from", "::/0"]),
+    "open to the world": ("metadata/fill_in/ssh_from", "0.0.0.0/0", ["fill_in.ssh_from", "0.0.0.0/0", "/32"]),
+    "open to the IPv6 world": ("metadata/fill_in/ssh_from", "::/0", ["fill_in.ssh_from", "::/0"]),
+    "from no network": ("metadata/fill_in/ssh_from", "203.0.113.700", ["fill_in.ssh_from", "203.0.113.700", "/32"]),
     "a group of Ray's": (f"{L4}/node_config/SecurityGroupIds", None, ["gpu-l4.node_config.SecurityGroupIds", "SSH"]),
     "a group that Ray fills": ("provider/security_group", {"GroupName": "x"}, ["provider.security_group", "SSH"]),
     "a head with Ray's role": (
@@ -163,9 +170,9 @@ def test_the_projects_own_file_filled_in_has_no_fault(config, folder):
 
 
 def test_as_it_comes_it_only_waits_to_be_filled_in(folder):
-    (fault,) = faults(yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8")), folder)
-    assert "security_group" in fault
-    assert "sg-FILL-ME-IN" in fault
+    found = faults(yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8")), folder)
+    assert [fault.split(":")[0].rpartition(".")[2] for fault in found] == ["ssh_from", "bucket", "security_group"]
+    assert all("FILL-ME-IN" in fault for fault in found)
 
 
 @pytest.mark.parametrize("what", PLANTED)
