@@ -1,5 +1,6 @@
 """The league as a user starts it, in a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -33,3 +34,9 @@ def run_league(*arguments: object, cache: Path, timeout: float = 400, **kwargs: 
         process.kill()
         raise
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def worked_on(run: Path) -> set[str]:
+    """Addresses of the nodes that reported a trial's results, from what Tune keeps in the run's folder."""
+    lines = [line for path in run.glob("tune/*/*/result.json") for line in path.read_text("utf-8").splitlines()]
+    return {json.loads(line)["node_ip"] for line in lines}

@@ -13,11 +13,9 @@ mount -t tmpfs -o size=2g tmpfs /tmp/ray
 mount -t tmpfs tmpfs /run/sshd
 chmod 755 /run/sshd
 
-home=$FOLDER/hosts/$NAME
-mkdir -p "$home"
-mount -t tmpfs -o size=1g,mode=700 tmpfs "$home"
+home=$FOLDER/hosts/$NAME  # the host's disk: it outlives a reboot
 mkdir -p "$home"/{.ssh,.config/pip,duel-env,.layer/upper,.layer/work}
-chmod 700 "$home/.ssh"
+chmod 700 "$home" "$home/.ssh"
 install -m 600 "$FOLDER/keys/id.pub" "$home/.ssh/authorized_keys"
 # Hosts reach no package index: what the set-up commands install beyond the image comes from here.
 printf '[install]\nno-index = true\nfind-links = %s\n' "$FOLDER/wheels" > "$home/.config/pip/pip.conf"
@@ -26,9 +24,11 @@ mount -t overlay overlay -o "lowerdir=$VENV,upperdir=$home/.layer/upper,workdir=
 grep -rIl "^#!$VENV/bin/python" "$VENV/bin" | while read -r script; do
     sed -i "1s#^.*#\#!$root/duel-env/bin/python#" "$home/duel-env/bin/$(basename "$script")"
 done
-printf '%s\n' 'export PATH=$HOME/duel-env/bin:$PATH RAY_USAGE_STATS_ENABLED=0 PYTHONDONTWRITEBYTECODE=1' \
-    "${HOST_ENVIRONMENT:-}" > "$home/.bashrc"
-cp "$home/.bashrc" "$home/.bash_profile"
+if [ ! -e "$home/.bashrc" ]; then
+    printf '%s\n' 'export PATH=$HOME/duel-env/bin:$PATH RAY_USAGE_STATS_ENABLED=0 PYTHONDONTWRITEBYTECODE=1' \
+        "${HOST_ENVIRONMENT:-}" > "$home/.bashrc"
+    cp "$home/.bashrc" "$home/.bash_profile"
+fi
 if [[ $PYTHON = "$root"/* ]]; then  # about to be hidden by the host's own home
     mkdir -p "$home/${PYTHON#"$root"/}"
     mount --bind "$PYTHON" "$home/${PYTHON#"$root"/}"

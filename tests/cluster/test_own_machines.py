@@ -6,7 +6,7 @@ import time
 
 import pandas as pd
 import pytest
-from league_runs import TINY
+from league_runs import TINY, worked_on
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 FILE = "cluster-local.yaml"
@@ -27,7 +27,8 @@ def test_a_league_on_machines_of_ones_own(lab, launcher, tmp_path):
     shared.mkdir()
     launcher.run("ray", "rsync-up", FILE, TINY, "~/tiny.yaml")
     league = f"cd ~/checkout && python -m duel.league --sweep ~/tiny.yaml --trials 6 --name lab --storage {shared}"
-    print(launcher.run("ray", "exec", FILE, league))
+    print(launcher.run("ray", "exec", FILE, f"ray job submit --submission-id lab -- bash -c {shlex.quote(league)}"))
+    assert "SUCCEEDED" in launcher.run("ray", "exec", FILE, "ray job status lab")
     launcher.run("ray", "rsync-down", FILE, "~/checkout/reports/", "reports/")
     report = launcher.project / "reports" / "lab"
     assert (report / "index.html").exists()
@@ -35,7 +36,7 @@ def test_a_league_on_machines_of_ones_own(lab, launcher, tmp_path):
     assert (hardware["nodes"], hardware["cpus"]) == (3, 2 * cores(lab)), "the head counts no CPUs"
     trials = pd.read_csv(report / "trials.csv")
     assert set(trials["side"]) == {"generator", "detector"}
-    assert worked_on(shared) == set(addresses[1:]), "trials on both workers and none on the head"
+    assert worked_on(report) == set(addresses[1:]), "trials on both workers and none on the head"
 
     launcher.run("ray", "down", "-y", FILE)
     assert lab.run("head", "pgrep -x raylet", check=False) == ""
@@ -54,12 +55,3 @@ def wait_for_workers(lab, count: int) -> None:
 
 def cores(lab) -> int:
     return int(lab.run("w1", "nproc"))
-
-
-def worked_on(storage) -> set[str]:
-    """Addresses of the nodes that reported a trial's results."""
-    return {
-        json.loads(line)["node_ip"]
-        for path in storage.rglob("result.json")
-        for line in path.read_text(encoding="utf-8").splitlines()
-    }

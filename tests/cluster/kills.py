@@ -1,0 +1,89 @@
+"""Leagues of each of which one process is killed at a random moment: all must end as if nothing had happened."""
+
+import random
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from league_runs import TINY
+from rack import WORKERS, League, Rack, lost, rack, scratch
+
+
+def kill_worker(hosts: Rack, league: League, draw: random.Random) -> str:
+    """One of the processes on a node that work for the league, if there is one."""
+    host = draw.choice(WORKERS)
+    found = hosts.lab.run(host, "pgrep -f '^ray::'", check=False).split()
+    if not found:
+        return f"no worker on {host} at that moment"
+    victim = draw.choice(sorted(found))
+    title = hosts.lab.run(host, f"tr '\\0' ' ' < /proc/{victim}/cmdline", check=False).strip()
+    hosts.lab.run(host, f"kill -9 {victim}", check=False)
+    return f"{title} on {host}"
+
+
+def kill_raylet(hosts: Rack, league: League, draw: random.Random) -> str:
+    """A node's raylet, and all its workers with it; the node joins again later."""
+    host = draw.choice(WORKERS)
+    hosts.lab.run(host, "pkill -9 -x raylet")
+    time.sleep(draw.uniform(0, 10))
+    hosts.start_worker(host)
+    return f"the raylet of {host}"
+
+
+def kill_driver(hosts: Rack, league: League, draw: random.Random) -> str:
+    """The command itself; then --resume."""
+    league.signal("KILL")
+    league.wait()
+    league.resume()
+    return "the driver"
+
+
+KINDS: dict[str, Callable[[Rack, League, random.Random], str]] = {
+    "worker": kill_worker, "raylet": kill_raylet, "driver": kill_driver,
+}  # fmt: skip
+
+
+def run_kills(count: int, seed: int) -> int:
+    """A line a league on stdout, and the sum of them; 1 if any lost something."""
+    folder, draw, tally, bad = scratch("kills"), random.Random(seed), Counter[str](), 0
+    try:
+        with rack(folder / "rack") as hosts:
+            whole, usual = _league(hosts, "undisturbed"), time.monotonic()
+            if whole.wait() != 0:
+                raise RuntimeError(whole.printed)
+            usual = time.monotonic() - usual
+            print(f"undisturbed: {usual:.0f} s", flush=True)
+            for number in range(1, count + 1):
+                kind, after = draw.choice(list(KINDS)), draw.uniform(0, usual)
+                wrong = _one(hosts, whole, f"k{number}", KINDS[kind], after, draw)
+                tally[kind] += 1
+                bad += wrong
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    kinds = ", ".join(f"{tally[kind]} {kind}s" for kind in KINDS)
+    print(f"{count} kills ({kinds}), seed {seed}: {count - bad} complete reports with the undisturbed run's tables")
+    return int(bad > 0)
+
+
+def _one(hosts: Rack, whole: League, name: str, kill: Callable[[Rack, League, random.Random], str], after: float,
+         draw: random.Random) -> bool:  # fmt: skip
+    begin, league = time.monotonic(), _league(hosts, name)
+    while time.monotonic() - begin < after and league.process.poll() is None:
+        time.sleep(0.1)
+    before = league.histories()
+    victim = kill(hosts, league, draw)
+    code = league.wait()
+    wrong = lost(league, whole.folder, before) if code == 0 else [f"exit {code}"]
+    seconds = time.monotonic() - begin
+    print(f"{name}: after {after:.1f} s {victim}; report after {seconds:.0f} s; lost: {', '.join(wrong) or 'nothing'}",
+          flush=True)  # fmt: skip
+    if wrong:
+        print(league.printed[-4000:], file=sys.stderr, flush=True)
+    shutil.rmtree(league.folder, ignore_errors=True)
+    return bool(wrong)
+
+
+def _league(hosts: Rack, name: str) -> League:
+    return hosts.league("--sweep", TINY, "--trials", 6, "--seed", 7, name=name)
