@@ -1,9 +1,11 @@
 """The run's folder on the storage too: a run outlives the machine that drives it, and whoever asks gets its report.
 
 While a run works, its driver copies what is new in the folder to STORAGE/NAME/run every few seconds, and at the end.
-`fetch` brings it to another machine, to read a complete run there or to go on with one whose driver is gone.
+The copies are plain files; a list beside them holds their digests, which tell a whole answer from one cut off. `fetch`
+brings them to another machine, to read a complete run there or to go on with one whose driver is gone.
 """
 
+import hashlib
 import json
 import platform
 import sqlite3
@@ -22,8 +24,9 @@ from duel.store import Store, write_atomically
 
 EVERY = 20.0  # seconds between two copies
 STILL = 3 * EVERY  # a driver that has given no sign for so long is gone
+TRIES, PAUSE = 10, 1.0  # of reading a copy, seconds between them
 PATIENCE = 30.0  # a copy that fails is made again the next time
-COPY, SIGN = "run", "run/driver.json"
+COPY, LIST, SIGN = "run", "copied.json", "driver.json"
 STAYS = ("tune", ".lock")  # of the driver's machine alone
 NOT_IN_A_REPORT = "work/"  # gigabytes of fakes, of use only to a run that goes on
 
@@ -85,15 +88,28 @@ def _sign(store: Store) -> dict | None:
 
 def _bring(folder: Path, store: Store) -> None:
     """run.json comes last: without it, or with an older one, the next `fetch` begins again."""
-    names = set(store.names(COPY)) - {"driver.json", "run.json"}
-    state = store.read(f"{COPY}/run.json")
-    if state is None:
-        raise UsageError(f"--resume {folder.name}: {store.root} holds no run.json")
+    listed = store.read(LIST)
+    if listed is None:
+        raise UsageError(f"--resume {folder.name}: {store.root} holds nothing of it but its trials")
+    digests = json.loads(listed)
+    state = _copied(store, "run.json", digests.pop("run.json"))
     if json.loads(state).get("status") == "complete":
-        names = {name for name in names if not name.startswith(NOT_IN_A_REPORT)}
-    for name in sorted(names):
-        write_atomically(folder / name, store.read(f"{COPY}/{name}") or b"")
+        digests = {name: digest for name, digest in digests.items() if not name.startswith(NOT_IN_A_REPORT)}
+    for name, digest in sorted(digests.items()):
+        write_atomically(folder / name, _copied(store, name, digest))
     write_atomically(folder / "run.json", state)
+
+
+def _copied(store: Store, name: str, digest: str) -> bytes:
+    """A file's bytes: those of the list, or, where the driver died between a file and the list, the newer ones."""
+    before = None
+    for _ in range(TRIES):
+        data = store.read(f"{COPY}/{name}", plain=True)
+        if data is not None and (hashlib.sha256(data).hexdigest() == digest or data == before):
+            return data
+        before = data
+        time.sleep(PAUSE)
+    raise DuelError(f"{store.root}/{COPY}/{name} can't be read whole")
 
 
 class _Mirror:
@@ -104,6 +120,7 @@ class _Mirror:
         self._run, self._note = run, note
         self._store = Store(run.data["storage"], PATIENCE)
         self._copied: dict[Path, tuple[int, int]] = {}
+        self._digests: dict[str, str] = {}
         self._beats, self._signed, self._failing = 0, 0.0, False
         run.update(driver=uuid.uuid4().hex)
 
@@ -138,10 +155,12 @@ class _Mirror:
             name = path.relative_to(folder)
             if name.parts[0] in STAYS or name.name == "run.json" or path.suffix in (".partial", ".db-journal"):
                 continue
-            self._copy_file(path, f"{COPY}/{name.as_posix()}")
+            self._copy_file(path, name.as_posix())
             if time.monotonic() - self._signed > EVERY:
                 self._give_sign()
-        self._store.write(f"{COPY}/run.json", state)
+        digests = {**self._digests, "run.json": hashlib.sha256(state).hexdigest()}
+        self._store.write(LIST, json.dumps(digests).encode())
+        self._store.write(f"{COPY}/run.json", state, plain=True)
 
     def _copy_file(self, path: Path, name: str) -> None:
         try:
@@ -151,7 +170,8 @@ class _Mirror:
             data = _database(path) if path.suffix == ".db" else _mapped(path)
         except FileNotFoundError:  # the run has removed it meanwhile
             return
-        self._store.write(name, data)
+        self._store.write(f"{COPY}/{name}", data, plain=True)
+        self._digests[name] = hashlib.sha256(data).hexdigest()
         self._copied[path] = (stat.st_mtime_ns, stat.st_size)
 
     def _give_sign(self, working: bool = True) -> None:

@@ -1,5 +1,6 @@
 """Where trials keep their state: a folder, or any URI that pyarrow opens (s3://, gs://, file://)."""
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from duel.watchdog import pulse
 T = TypeVar("T")
 PATIENCE = 600.0  # seconds for which an object store that fails is asked again
 LONGEST_PAUSE = 30.0
+DIGEST = 32  # bytes of SHA-256 at the end of an object
 
 
 class Store:
@@ -39,35 +41,41 @@ class Store:
             raise UsageError(f"--storage {root}: {error}; give a folder or a URI such as s3://bucket/folder") from None
         self._local = isinstance(self._fs, pyarrow.fs.LocalFileSystem)
 
-    def read(self, name: str) -> bytes | None:
-        """The file's bytes, or None where there is none."""
-        return self._patiently(lambda: self._read(self._path(name)))
+    def read(self, name: str, plain: bool = False) -> bytes | None:
+        """The file's bytes, or None where there is none. plain: as written with `plain`."""
+        return self._patiently(lambda: self._read(self._path(name), plain))
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
-        """Replace the file at once: by rename in a folder; an object store's put is atomic as it is."""
+    def write(self, name: str, data: bytes | memoryview, plain: bool = False) -> None:
+        """Replace the file at once: by rename in a folder; an object store's put is atomic as it is.
+
+        plain: no digest is added, so that others can read the object; `read` then does not notice an answer that was
+        cut off.
+        """
         path = self._path(name)
         if self._local:
             write_atomically(Path(path), data)
         else:
-            self._patiently(lambda: self._put(path, data))
-
-    def names(self, folder: str) -> list[str]:
-        """All files below a folder, relative to it; empty where it is missing."""
-        base = self._path(folder)
-        selector = pyarrow.fs.FileSelector(base, allow_not_found=True, recursive=True)
-        found = self._patiently(lambda: self._fs.get_file_info(selector))
-        return sorted(os.path.relpath(each.path, base) for each in found if each.is_file)
+            self._patiently(lambda: self._put(path, data if plain else b"".join((data, _digest(data)))))
 
     def remove(self, name: str) -> None:
         """Delete a folder and all in it; nothing happens where it is missing."""
         self._patiently(lambda: self._remove(self._path(name)))
 
-    def _read(self, path: str) -> bytes | None:
+    def _read(self, path: str, plain: bool) -> bytes | None:
         try:
             with self._fs.open_input_stream(path) as stream:
-                return stream.read()
+                data = stream.read()
         except FileNotFoundError:
             return None
+        if self._local or plain:
+            return data
+        # pyarrow takes an answer that breaks off for a whole one and fills it up with zeros.
+        payload, digest = data[:-DIGEST], data[-DIGEST:]
+        if _digest(payload) != digest:
+            raise OSError(
+                f"{path}: what came is not what was written; the connection was cut, or it is not duel's file"
+            )
+        return payload
 
     def _put(self, path: str, data: bytes | memoryview) -> None:
         with self._fs.open_output_stream(path) as stream:
@@ -91,6 +99,10 @@ class Store:
 
     def _path(self, name: str) -> str:
         return f"{self._base.rstrip('/')}/{name}"
+
+
+def _digest(data: bytes | memoryview) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def join(root: str, name: str) -> str:

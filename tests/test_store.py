@@ -2,7 +2,8 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flaky import FAULTS, Flaky
@@ -40,62 +41,79 @@ def test_a_uri_that_cannot_be_opened(root):
 
 
 @pytest.fixture
-def s3(monkeypatch, tmp_path) -> Iterator[tuple[str, Flaky]]:
-    """A URI in an S3 server, and the proxy before it that fails on demand."""
+def s3(monkeypatch, tmp_path) -> Iterator[Callable[[], tuple[str, Flaky]]]:
+    """Makes a URI in an S3 server, and the proxy before it that fails on demand; as often as it is called."""
     server = pytest.importorskip("moto.server")
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
-    proxy = Flaky(running.get_host_and_port())
-    try:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        import boto3
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    import boto3
 
-        address = f"127.0.0.1:{proxy.port}"
-        boto3.client("s3", endpoint_url=f"http://{address}", region_name="us-east-1").create_bucket(Bucket="duel")
-        folder = tmp_path.name  # all of moto's servers in one process share their buckets
-        yield f"s3://duel/{folder}/a?endpoint_override={address}&scheme=http&region=us-east-1", proxy
-    finally:
+    host, port = running.get_host_and_port()
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(Bucket="duel")
+    proxies: list[Flaky] = []
+
+    def make() -> tuple[str, Flaky]:
+        proxies.append(Flaky((host, port)))
+        folder = f"{tmp_path.name}/{len(proxies)}"  # all of moto's servers in one process share their buckets
+        address = f"127.0.0.1:{proxies[-1].port}"
+        return f"s3://duel/{folder}?endpoint_override={address}&scheme=http&region=us-east-1", proxies[-1]
+
+    yield make
+    for proxy in proxies:
         proxy.close()
-        running.stop()
+    running.stop()
 
 
 def test_an_s3_server(s3):
-    store = Store(s3[0])
+    store = Store(s3()[0])
     assert store.read("trials/a/state.pt") is None
-    assert store.names("trials") == []
     store.write("trials/a/state.pt", b"x" * 100_000)
-    store.write("trials/b/more/state.pt", b"y")
     assert store.read("trials/a/state.pt") == b"x" * 100_000
-    assert store.names("trials") == ["a/state.pt", "b/more/state.pt"]
+    store.write("index.html", b"<html>", plain=True)
+    assert store.read("index.html", plain=True) == b"<html>"
     store.remove("trials/a")
     assert store.read("trials/a/state.pt") is None
 
 
+def at_once(
+    s3: Callable[[], tuple[str, Flaky]], check: Callable[[str, str, Flaky], None], faults: Sequence[str]
+) -> None:
+    """The check under each fault, side by side: nearly all of their time is waiting."""
+    with ThreadPoolExecutor(len(faults)) as pool:
+        for done in [pool.submit(check, fault, *s3()) for fault in faults]:
+            done.result()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
-def test_an_s3_server_that_fails_for_a_while(s3, fault):
-    uri, proxy = s3
-    store, data = Store(uri, patience=60), random.Random(fault).randbytes(12 << 20)  # more than one part of an upload
-    store.write("old", b"old")
-    proxy.fail(fault, seconds=2)
-    store.write("new", data)
-    assert store.read("new") == data
-    proxy.fail(fault, seconds=2)
-    assert store.read("old") == b"old"
-    proxy.fail(fault, seconds=2)
-    assert store.names("") == ["new", "old"]
+def test_an_s3_server_that_fails_for_a_while(s3):
+    def check(fault: str, uri: str, proxy: Flaky) -> None:
+        store, data = Store(uri, patience=60), random.Random(fault).randbytes(12 << 20)  # an upload of several parts
+        store.write("old", b"old")
+        proxy.fail(fault, seconds=2)
+        store.write("new", data)
+        assert store.read("new") == data, fault
+        proxy.fail(fault, seconds=2)
+        assert store.read("old") == b"old", fault
+        proxy.fail(fault, seconds=2)
+        store.remove("trials")
+        assert store.read("none") is None
+
+    at_once(s3, check, FAULTS)
 
 
-@pytest.mark.parametrize("fault", ["away", "busy"])
-def test_an_s3_server_that_stays_away(s3, fault):
-    uri, proxy = s3
-    store = Store(uri, patience=0)
-    store.write("state", b"old")
-    proxy.fail(fault, seconds=1000)
-    with pytest.raises(OSError):
-        store.write("state", b"new" * (4 << 20))
-    with pytest.raises(OSError):
-        store.read("state")
-    proxy.fail(fault, seconds=0)
-    assert store.read("state") == b"old", "a write that failed has left what was there"
+@pytest.mark.slow
+def test_an_s3_server_that_stays_away(s3):
+    def check(fault: str, uri: str, proxy: Flaky) -> None:
+        store = Store(uri, patience=0)
+        store.write("state", b"old")
+        proxy.fail(fault, seconds=1000)
+        with pytest.raises(OSError):
+            store.write("state", b"new" * (4 << 20))
+        with pytest.raises(OSError):
+            store.read("state")
+        proxy.fail(fault, seconds=0)
+        assert store.read("state") == b"old", "a write that failed has left what was there"
+
+    at_once(s3, check, ["away", "busy"])

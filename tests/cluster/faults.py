@@ -232,6 +232,8 @@ def _one(folder: Path, name: str, sweep: Path, undisturbed: Path) -> bool:
 def _went_on(league: League, trial: str, when: float) -> str:
     """Where and when a trial went on after a fault."""
     reports = league.reports(trial)
+    if not reports or reports[0]["timestamp"] > when:
+        return "went on with the driver's sequel"
     if league.processes(trial) < 2:
         return "went on in its process"
     last = (reports[-1]["node_ip"], reports[-1]["pid"])

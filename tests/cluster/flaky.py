@@ -15,7 +15,7 @@ class Flaky:
     """Passes connections on to `server`. A fault, one of FAULTS, also ends the connections that are open.
 
     away: nobody answers. busy: 503 to every request. slow: each answer takes 4 s longer, more than clients wait for.
-    cut: the connection ends in the middle of the first answer or the first long request.
+    cut: the connection ends in the middle of an answer. (Of a request's first half moto makes one of its own.)
     """
 
     def __init__(self, server: tuple[str, int], listen: str = "127.0.0.1"):
@@ -54,22 +54,22 @@ class Flaky:
                 client.sendall(BUSY)
                 return
             with socket.create_connection(self._server) as server:
-                left = [random.randrange(20, 2000) if fault == "cut" else 1 << 62]
-                back = threading.Thread(target=self._pass, args=(server, client, fault, left), daemon=True)
+                most = random.randrange(20, 2000) if fault == "cut" else 1 << 62
+                back = threading.Thread(target=self._pass, args=(server, client, fault, most), daemon=True)
                 back.start()
-                self._pass(client, server, "" if fault == "slow" else fault, left)
+                self._pass(client, server, "" if fault == "slow" else fault)
                 back.join()
 
-    def _pass(self, source: socket.socket, target: socket.socket, fault: str, left: list[int]) -> None:
-        """From one side to the other, until one ends, the fault changes, or no byte is left."""
+    def _pass(self, source: socket.socket, target: socket.socket, fault: str, most: int = 1 << 62) -> None:
+        """From one side to the other, until one ends, the fault changes, or so many bytes have passed."""
         with suppress(OSError):
             while data := source.recv(1 << 16):
                 if fault == "slow":
                     time.sleep(4)
-                if self.fault not in ("", fault, "slow") or left[0] <= 0:
+                if self.fault not in ("", fault, "slow") or most <= 0:
                     break
-                target.sendall(data[: left[0]])
-                left[0] -= len(data)
+                target.sendall(data[:most])
+                most -= len(data)
         for side in (source, target):
             with suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)

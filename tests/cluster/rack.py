@@ -182,7 +182,7 @@ class League:
     def histories(self) -> dict[str, list[dict[str, Any]]]:
         """What every trial has reported that has not ended its stage, from the storage."""
         store = Store(join(self.rack.direct, self.name))
-        names = [name.split("/")[0] for name in store.names("trials") if name.endswith("/state.pt")]
+        names = {path.parent.name for path in self.folder.glob("tune/*/*/params.json")}
         return {name: state["history"] for name in names if (state := read_state(store, name))}
 
 
