@@ -9,7 +9,8 @@ import pytest
 import yaml
 from account import BUCKET, REGION, account, credentials
 from lab import Lab
-from league_runs import TINY, worked_on
+from league_runs import worked_on
+from rack import long_trials
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 FILE = "cluster.yaml"
@@ -50,7 +51,7 @@ def machines(ec2: Any) -> list[dict[str, Any]]:
     return [machine for reservation in found["Reservations"] for machine in reservation["Instances"]]
 
 
-def test_a_league_on_aws(aws, lab: Lab, launcher):
+def test_a_league_on_aws(aws, lab: Lab, launcher, tmp_path):
     for number, name in enumerate(("head", "w1", "w2"), start=FIRST):
         lab.add(name, number)
     path = launcher.project / FILE
@@ -67,8 +68,9 @@ def test_a_league_on_aws(aws, lab: Lab, launcher):
 
     launcher.run("ray", "up", "-y", "--no-config-cache", FILE)
     assert [machine["InstanceType"] for machine in machines(aws["ec2"])] == ["m6i.xlarge"], "no worker without work"
-    launcher.run("ray", "rsync-up", FILE, TINY, "~/tiny.yaml")
-    league = ["--sweep", "~/tiny.yaml", "--trials", "6", "--name", "lab", "--gpus-per-trial", "0",
+    # Long enough for the second worker to come while there are trials left.
+    launcher.run("ray", "rsync-up", FILE, long_trials(tmp_path / "sweep.yaml"), "~/sweep.yaml")
+    league = ["--sweep", "~/sweep.yaml", "--trials", "6", "--name", "lab", "--gpus-per-trial", "0",
               "--cpus-per-trial", "2", "--out", "~/checkout/reports", "--storage", f"s3://{BUCKET}/duel"]  # fmt: skip
     print(launcher.run("ray", "submit", FILE, "duel/league.py", *league, timeout=900))
     workers = [machine for machine in machines(aws["ec2"]) if machine["InstanceType"] != "m6i.xlarge"]

@@ -27,8 +27,9 @@ def test_a_league_on_machines_of_ones_own(lab, launcher, tmp_path):
     shared.mkdir()
     launcher.run("ray", "rsync-up", FILE, TINY, "~/tiny.yaml")
     league = f"cd ~/checkout && python -m duel.league --sweep ~/tiny.yaml --trials 6 --name lab --storage {shared}"
+    league += f" --cpus-per-trial {cores(lab)}"  # a trial a machine
     print(launcher.run("ray", "exec", FILE, f"ray job submit --submission-id lab -- bash -c {shlex.quote(league)}"))
-    assert "SUCCEEDED" in launcher.run("ray", "exec", FILE, "ray job status lab")
+    assert "Job 'lab' succeeded" in launcher.run("ray", "exec", FILE, "ray job status lab")
     launcher.run("ray", "rsync-down", FILE, "~/checkout/reports/", "reports/")
     report = launcher.project / "reports" / "lab"
     assert (report / "index.html").exists()
