@@ -1,6 +1,7 @@
 """What a cluster does to a league, on hosts made of namespaces: `python tests/cluster faults`, kills or scale."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def main() -> int:
     if reason := missing():
         print(f"error: {reason}", file=sys.stderr)
         return 1
+    # A shell has what it starts in the background ignore Ctrl-C, and leagues would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if given.command == "kills":
         return run_kills(given.count, given.seed)
     if given.command == "scale":
