@@ -134,8 +134,6 @@ def _look_in_storage(folder: Path, storage: str | None) -> None:
     root = given or ours
     if isinstance(root, str):
         mirror.fetch(folder, root, err.print)
-        if not mirror.known(folder):
-            raise UsageError(f"--resume {folder.name}: no such run in {root}, nor in {folder}")
 
 
 def play(run: RunFolder, address: str | None, max_failures: int) -> Path:

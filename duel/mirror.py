@@ -51,15 +51,18 @@ def mirrored(run: RunFolder, note: Callable[[str], None]) -> Iterator[None]:
 def fetch(folder: Path, storage: str, note: Callable[[str], None]) -> None:
     """Bring a run's folder from its storage, unless this machine was the last to drive the run.
 
-    storage: the run's own root there. A complete run comes without its fakes. UsageError while another driver is at
-    work on it, which takes a minute to tell; DuelError where the storage can't be read.
+    storage: the run's own root there. A complete run comes without its fakes. UsageError where neither has the run, and
+    while another driver is at work on it, which takes a minute to tell; DuelError where the storage can't be read.
     """
     store = Store(storage, PATIENCE)
     try:
         sign = _sign(store)
     except OSError as error:
         raise DuelError(f"--resume {folder.name}: its storage {storage} can't be read: {error}") from None
-    if sign is None or sign["driver"] == known(folder).get("driver"):
+    ours = known(folder)
+    if sign is None and not ours:
+        raise UsageError(f"--resume {folder.name}: no such run in {storage}, nor in {folder}")
+    if sign is None or sign["driver"] == ours.get("driver"):
         return
     if sign["working"]:
         note(f"{sign['host']} was the last to work on this run: waiting {STILL:.0f} s to see whether it still does")
@@ -119,8 +122,7 @@ class _Mirror:
         self.stop = Event()
         self._run, self._note = run, note
         self._store = Store(run.data["storage"], PATIENCE)
-        self._copied: dict[Path, tuple[int, int]] = {}
-        self._digests: dict[str, str] = {}
+        self._copied: dict[str, tuple[int, int, str]] = {}  # file -> its time, size and digest
         self._beats, self._signed, self._failing = 0, 0.0, False
         run.update(driver=uuid.uuid4().hex)
 
@@ -153,26 +155,27 @@ class _Mirror:
         state = (folder / "run.json").read_bytes()
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder)
-            if name.parts[0] in STAYS or name.name == "run.json" or path.suffix in (".partial", ".db-journal"):
+            if name.parts[0] in (*STAYS, "run.json") or path.suffix in (".partial", ".db-journal"):
                 continue
             self._copy_file(path, name.as_posix())
             if time.monotonic() - self._signed > EVERY:
                 self._give_sign()
-        digests = {**self._digests, "run.json": hashlib.sha256(state).hexdigest()}
+        digests = {name: digest for name, (_, _, digest) in self._copied.items()}
+        digests["run.json"] = hashlib.sha256(state).hexdigest()
         self._store.write(LIST, json.dumps(digests).encode())
         self._store.write(f"{COPY}/run.json", state, plain=True)
 
     def _copy_file(self, path: Path, name: str) -> None:
         try:
             stat = path.stat()
-            if not path.is_file() or self._copied.get(path) == (stat.st_mtime_ns, stat.st_size):
+            version = (stat.st_mtime_ns, stat.st_size)
+            if not path.is_file() or self._copied.get(name, ())[:2] == version:
                 return
             data = _database(path) if path.suffix == ".db" else _mapped(path)
         except FileNotFoundError:  # the run has removed it meanwhile
             return
         self._store.write(f"{COPY}/{name}", data, plain=True)
-        self._digests[name] = hashlib.sha256(data).hexdigest()
-        self._copied[path] = (stat.st_mtime_ns, stat.st_size)
+        self._copied[name] = (*version, hashlib.sha256(data).hexdigest())
 
     def _give_sign(self, working: bool = True) -> None:
         self._beats += 1

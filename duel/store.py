@@ -55,7 +55,8 @@ class Store:
         if self._local:
             write_atomically(Path(path), data)
         else:
-            self._patiently(lambda: self._put(path, data if plain else b"".join((data, _digest(data)))))
+            digest = b"" if plain else _digest(data)
+            self._patiently(lambda: self._put(path, data, digest))
 
     def remove(self, name: str) -> None:
         """Delete a folder and all in it; nothing happens where it is missing."""
@@ -77,9 +78,10 @@ class Store:
             )
         return payload
 
-    def _put(self, path: str, data: bytes | memoryview) -> None:
+    def _put(self, path: str, data: bytes | memoryview, digest: bytes) -> None:
         with self._fs.open_output_stream(path) as stream:
             stream.write(data)
+            stream.write(digest)
 
     def _remove(self, path: str) -> None:
         if self._fs.get_file_info(path).type == pyarrow.fs.FileType.Directory:
@@ -115,18 +117,18 @@ def join(root: str, name: str) -> str:
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write beside `path`, then rename: a reader sees the old file or the whole new one."""
-    with _replaced(path) as file:
+    with replaced(path) as file:
         file.write(data)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write an array as .npy, complete or not at all, straight from its own memory."""
-    with _replaced(path) as file:
+    with replaced(path) as file:
         np.save(file, array)
 
 
 @contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
+def replaced(path: Path) -> Iterator[BinaryIO]:
     """A file beside `path` that takes its place once it is whole and on the disk: a power cut leaves no empty file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from duel.cluster.check import faults
+from duel.cluster.check import faults, filled_in
 from duel.cluster.prices import hourly
 from duel.config import read_settings
 from duel.errors import DuelError, UsageError
@@ -65,18 +65,10 @@ def prepare(
         group = account.prepare(config, vpc, print)
     except DuelError as error:
         _fail(type(error)(f"{file}: {error}"))
-    if _put_in(file, config, group):
+    before = filled_in(config)["security_group"]
+    if before != group:
+        file.write_text(file.read_text(encoding="utf-8").replace(before, group), encoding="utf-8")
         print(f"{file}: security_group is {group} now")
-
-
-def _put_in(file: Path, config: dict[str, Any], group: str) -> bool:
-    """Write the group's ID in the place of the one that is there; whether that was another."""
-    before = config["metadata"]["fill_in"]["security_group"]
-    if before == group:
-        return False
-    text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace(before, group), encoding="utf-8")
-    return True
 
 
 def _settings(file: Path) -> dict[str, Any]:

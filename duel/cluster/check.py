@@ -92,8 +92,13 @@ def network(text: Any) -> str:
     return str(found)
 
 
+def filled_in(config: Config) -> Config:
+    """What the user has put into cluster.yaml's metadata.fill_in; empty in a file without it."""
+    return (config.get("metadata") or {}).get("fill_in") or {}
+
+
 def _ssh_from(config: Config, folder: Path) -> Iterator[str]:
-    text = str(((config.get("metadata") or {}).get("fill_in") or {}).get("ssh_from", PLACEHOLDER))
+    text = str(filled_in(config).get("ssh_from", PLACEHOLDER))
     if text not in WORLD and PLACEHOLDER not in text:
         try:
             network(text)

@@ -54,7 +54,7 @@ def connect(address: str | None) -> Cluster:
 
     UsageError where no cluster answers at the address, DuelError where Ray does not start here.
     """
-    limit()  # workers that start here take it from this process
+    limit()  # workers that start here take it from this process: what is wrong with it is told now
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a task that reserves no GPU sees none
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not stop

@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from duel.cluster.check import network
+from duel.cluster.check import PLACEHOLDER, filled_in, network
 from duel.errors import DuelError, UsageError
 
 GROUP, HEAD, WORKER = "duel", "duel-head", "duel-worker"
@@ -27,7 +27,7 @@ def prepare(config: dict[str, Any], vpc: str | None, say: Say) -> str:
     config: the settings of cluster.yaml. vpc: the group's, else the region's default. Returns the group's ID.
     UsageError for values that are none, DuelError for what AWS refuses.
     """
-    values = (config.get("metadata") or {}).get("fill_in") or {}
+    values = filled_in(config)
     if missing := {"ssh_from", "bucket", "security_group"} - set(values):
         raise UsageError(f"metadata.fill_in: {', '.join(sorted(missing))} missing; cluster.yaml has them")
     ssh_from, bucket = network(values["ssh_from"]), _bucket_name(values["bucket"])
@@ -41,7 +41,7 @@ def prepare(config: dict[str, Any], vpc: str | None, say: Say) -> str:
 
 
 def _bucket_name(text: Any) -> str:
-    if not isinstance(text, str) or "FILL-ME-IN" in text or "/" in text or not text:
+    if not isinstance(text, str) or PLACEHOLDER in text or "/" in text or not text:
         raise UsageError(f"metadata.fill_in.bucket: must be the name of an S3 bucket, got {text!r}")
     return text
 
@@ -114,9 +114,9 @@ def _group(ec2: Any, ssh_from: str, vpc: str | None, say: Say) -> str:
     vpc = vpc or _default_vpc(ec2)
     same = [{"Name": "group-name", "Values": [GROUP]}, {"Name": "vpc-id", "Values": [vpc]}]
     found = ec2.describe_security_groups(Filters=same)["SecurityGroups"]
-    made = None if found else ec2.create_security_group(GroupName=GROUP, Description="duel", VpcId=vpc)
-    group = made["GroupId"] if made else found[0]["GroupId"]
-    have = {source for rule in (found[0]["IpPermissions"] if found else []) for source in _sources(rule)}
+    known = found[0] if found else ec2.create_security_group(GroupName=GROUP, Description="duel", VpcId=vpc)
+    group = known["GroupId"]
+    have = {source for rule in known.get("IpPermissions", []) for source in _sources(rule)}
     ssh = Source("tcp", (22, 22), "Ipv6Ranges" if ":" in ssh_from else "IpRanges", ssh_from)
     wanted = {ssh, Source("-1", None, "UserIdGroupPairs", group)}
     for source in have - wanted:

@@ -1,6 +1,5 @@
 """Sheets of faces as PNG and their way through training as GIF."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from duel.store import replaced
 
 SMALLEST_FACE = 64  # pixels on the page: below it faces are too small to judge
 PALETTE_SAMPLE = 1024 * 1024  # pixels that the shared palette is chosen from: more changes nothing visible
@@ -79,11 +80,6 @@ def _shared_palette(grids: Sequence[Image.Image]) -> Image.Image:
 
 
 def _save(path: Path, picture: Image.Image, **options: Any) -> None:
-    """Write beside the target and move into place, so that a killed run leaves no half of a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        picture.save(partial, **options)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Whole or not at all: a killed run leaves no half of a picture."""
+    with replaced(path) as file:
+        picture.save(file, **options)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from lab import MOUNTED, Lab, missing
+from lab import Lab, copy_project, missing
 from league_runs import ROOT
+from rack import scratch
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,15 @@ def lab(tmp_path, wheels) -> Iterator[Lab]:
     made.close()
 
 
+@pytest.fixture
+def rack_folder() -> Iterator[Path]:
+    """A folder for a rack; skips where there can be no hosts."""
+    if reason := missing():
+        pytest.skip(reason)
+    with scratch("test") as folder:
+        yield folder
+
+
 class Launcher:
     """A machine with a clean folder of the project, a home with the secret, and `ray`."""
 
@@ -49,13 +59,7 @@ class Launcher:
         token = self.home / ".ray" / "auth_token"
         token.touch(mode=0o600)
         token.write_text(os.urandom(32).hex())
-        self.project.mkdir()
-        for name in (*MOUNTED, "cluster.yaml", "cluster-local.yaml"):
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, self.project / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, self.project / name)
+        copy_project(self.project, "cluster.yaml", "cluster-local.yaml")
         (folder / "ray").mkdir()
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))},

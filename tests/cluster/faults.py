@@ -21,7 +21,7 @@ class Fault:
     """A fault in words and in deed.
 
     strike: given a rack and a league with this trial at work on w1; says what was done and seen, and leaves the league
-    such that it can end. Where the run's folder is lost, it returns with `League.before` as it was last copied.
+    such that it can end.
     prepare: what is done to the rack before the league. settings: how the rack differs.
     """
 
@@ -194,15 +194,11 @@ HEADER = "| fault | what was done | what was seen | lost |\n| --- | --- | --- | 
 
 def run_faults(names: list[str]) -> int:
     """Each fault in a rack of its own: a line each of a Markdown table; 1 if anything was lost."""
-    folder = scratch("faults")
-    try:
-        usual, large = (
-            _undisturbed(folder, name, make) for name, make in (("usual", long_trials), ("large", large_faces))
-        )
+    with scratch("faults") as folder:
+        usual = _undisturbed(folder, "usual", long_trials)
+        large = _undisturbed(folder, "large", large_faces)
         print(HEADER, flush=True)
         results = [_one(folder, name, *(large() if name == "store" else usual())) for name in names]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return int(not all(results))
 
 

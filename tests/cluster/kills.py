@@ -47,21 +47,17 @@ KINDS: dict[str, Callable[[Rack, League, random.Random], str]] = {
 
 def run_kills(count: int, seed: int) -> int:
     """A line a league on stdout, and the sum of them; 1 if any lost something."""
-    folder, draw, tally, bad = scratch("kills"), random.Random(seed), Counter[str](), 0
-    try:
-        with rack(folder / "rack") as hosts:
-            whole, usual = _league(hosts, "undisturbed"), time.monotonic()
-            if whole.wait() != 0:
-                raise RuntimeError(whole.printed)
-            usual = time.monotonic() - usual
-            print(f"undisturbed: {usual:.0f} s", flush=True)
-            for number in range(1, count + 1):
-                kind, after = draw.choice(list(KINDS)), draw.uniform(0, usual)
-                wrong = _one(hosts, whole, f"k{number}", KINDS[kind], after, draw)
-                tally[kind] += 1
-                bad += wrong
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    draw, tally, bad = random.Random(seed), Counter[str](), 0
+    with scratch("kills") as folder, rack(folder / "rack") as hosts:
+        begin, whole = time.monotonic(), _league(hosts, "undisturbed")
+        if whole.wait() != 0:
+            raise RuntimeError(whole.printed)
+        usual = time.monotonic() - begin
+        print(f"undisturbed: {usual:.0f} s", flush=True)
+        for number in range(1, count + 1):
+            kind, after = draw.choice(list(KINDS)), draw.uniform(0, usual)
+            bad += _one(hosts, whole, f"k{number}", KINDS[kind], after, draw)
+            tally[kind] += 1
     kinds = ", ".join(f"{tally[kind]} {kind}s" for kind in KINDS)
     print(f"{count} kills ({kinds}), seed {seed}: {count - bad} complete reports with the undisturbed run's tables")
     return int(bad > 0)

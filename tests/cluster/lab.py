@@ -11,11 +11,24 @@ import sys
 import time
 from pathlib import Path
 
+from league_runs import ROOT
+
 HERE = Path(__file__).resolve().parent
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")  # cgroup v1; on a machine without it hosts have no memory of their own
 # What the machines of a cluster get of this project.
 MOUNTED = ("duel", "sweeps", "pyproject.toml", "constraints.txt", "README.md")
 PROGRAMS = ("ip", "unshare", "nsenter", "mount", "rsync", "ssh-keygen", "/usr/sbin/sshd")
+
+
+def copy_project(folder: Path, *more: str) -> None:
+    """What the machines of a cluster get of this project, and more of its files by name, into a new folder."""
+    folder.mkdir()
+    for name in (*MOUNTED, *more):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
 
 
 def missing() -> str | None:

@@ -14,8 +14,8 @@ import pandas as pd
 import yaml
 from account import BUCKET, PORT, REGION, account, credentials
 from flaky import Flaky
-from lab import MOUNTED, Lab
-from league_runs import ROOT, TINY
+from lab import Lab, copy_project
+from league_runs import TINY
 
 from duel.store import Store, join
 from duel.sweep.job import read_state
@@ -26,13 +26,24 @@ TABLES = ("matches.csv", "leaderboard.csv", "guard.csv")  # equal to the byte, w
 STABLE = ["trial", "status", "objective", "images", "settings"]  # columns of trials.csv without a time in them
 
 
-def long_trials(path: Path) -> Path:
-    """The tiny sweep with trials of a dozen reports each, so that something can happen in the middle of one."""
-    sweep = yaml.safe_load(TINY.read_text(encoding="utf-8"))
-    sweep["generators"]["budget"] = {"grace_images": 2048, "max_images": 6144, "report_every": 512}
-    sweep["detectors"]["budget"] = {"grace_images": 2048, "max_images": 6144, "report_every": 512}
+def tiny_sweep(path: Path, grace: int, most: int, every: int, **changes: Any) -> Path:
+    """Write the tiny sweep with another budget of both sides, in images, and other top-level keys."""
+    sweep = yaml.safe_load(TINY.read_text(encoding="utf-8")) | changes
+    for side in ("generators", "detectors"):
+        sweep[side]["budget"] = {"grace_images": grace, "max_images": most, "report_every": every}
     path.write_text(yaml.safe_dump(sweep), encoding="utf-8")
     return path
+
+
+def long_trials(path: Path) -> Path:
+    """Trials of a dozen reports each, so that something can happen in the middle of one."""
+    return tiny_sweep(path, 2048, 6144, 512)
+
+
+def large_faces(path: Path) -> Path:
+    """Tiny networks on 8,192 faces of 64x64, which are 100 MB."""
+    faces = {"generator_train": 2048, "detector_train": 2560, "validation": 512, "league": 3072}
+    return tiny_sweep(path, 1024, 2048, 256, image_size=64, faces=faces)
 
 
 class Rack:
@@ -44,25 +55,27 @@ class Rack:
 
         memory, gpus: what w1 has; GPUs are in Ray's books only.
         """
-        self.project, self.options, self._gpus = folder / "project", options, {"w1": gpus}
+        self._options, self._gpus = options, {"w1": gpus}
         self.storage = self.direct = str(folder / "storage")  # direct: as this process reaches it, past `flaky`
-        for name in MOUNTED:
-            source = ROOT / name
-            copy = shutil.copytree if source.is_dir() else shutil.copy
-            (self.project / name).parent.mkdir(parents=True, exist_ok=True)
-            copy(source, self.project / name)
-        settings = {"PYTHONPATH": str(self.project), "DUEL_CACHE": str(folder / "cache"), "RAY_AUTH_MODE": "token",
-                    "RAY_AUTH_TOKEN": "a-secret-of-the-lab-that-is-long-enough", "RAY_worker_niceness": "0",
-                    **(environment or {})}  # fmt: skip
+        folder.mkdir(exist_ok=True)
+        copy_project(folder / "project")
+        settings = {
+            "PYTHONPATH": str(folder / "project"),
+            "DUEL_CACHE": str(folder / "cache"),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "a-secret-of-the-lab-that-is-long-enough",
+            "RAY_worker_niceness": "0",
+            **(environment or {}),
+        }
         self.lab, self._ends = Lab(folder / "lab"), ExitStack()
         self._ends.callback(self.lab.close)
         try:
             if s3:
                 settings |= self._s3()
             self.lab.environment = "export " + " ".join(f"{key}={value}" for key, value in settings.items())
-            self.addresses = {HEAD: self.lab.add(HEAD, 10)}
-            for number, name in enumerate(WORKERS, start=11):
-                self.addresses[name] = self.lab.add(name, number, memory if number == 11 else None)
+            self.addresses: dict[str, str] = {}
+            for number, name in enumerate((HEAD, *WORKERS), start=10):
+                self.add(name, number, memory if name == "w1" else None)
             self.start_ray()
         except BaseException:
             self.close()
@@ -95,11 +108,11 @@ class Rack:
 
     def _ray(self, name: str, options: str) -> None:
         self.lab.run(name, "ray stop --force", check=False)
-        self.lab.run(name, f"ray start {options} {self.options}")
+        self.lab.run(name, f"ray start {options} {self._options}")
 
-    def add(self, name: str, number: int) -> None:
+    def add(self, name: str, number: int, memory: int | None = None) -> None:
         """One more host, without Ray on it."""
-        self.addresses[name] = self.lab.add(name, number)
+        self.addresses[name] = self.lab.add(name, number, memory)
 
     def league(self, *arguments: object, name: str) -> "League":
         """Begin a league on the head."""
@@ -125,10 +138,10 @@ class League:
 
     def __init__(self, rack: Rack, name: str, arguments: str):
         self.rack, self.name = rack, name
+        self._log = rack.lab.folder / "logs" / f"league-{name}"
         self._start(arguments)
 
     def _start(self, arguments: str) -> None:
-        self._log = self.rack.lab.folder / "logs" / f"league-{self.name}"
         command = f"python -m duel.league --address auto --out ~/reports {arguments}"
         self.process: subprocess.Popen = self.rack.lab.start(self.rack.leader, command, self._log)
 
@@ -190,17 +203,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").split("\n")[:-1]]
 
 
-def large_faces(path: Path) -> Path:
-    """Tiny networks on 8,192 faces of 64x64, which are 100 MB."""
-    sweep = yaml.safe_load(long_trials(path).read_text(encoding="utf-8"))
-    sweep["image_size"] = 64
-    sweep["faces"] = {"generator_train": 2048, "detector_train": 2560, "validation": 512, "league": 3072}
-    for side in ("generators", "detectors"):
-        sweep[side]["budget"] = {"grace_images": 1024, "max_images": 2048, "report_every": 256}
-    path.write_text(yaml.safe_dump(sweep), encoding="utf-8")
-    return path
-
-
 def lost(league: League, undisturbed: Path, before: dict[str, list[dict[str, Any]]]) -> list[str]:
     """What a league lost or counted twice: tables that differ from the undisturbed run's, reports made again.
 
@@ -221,16 +223,12 @@ def lost(league: League, undisturbed: Path, before: dict[str, list[dict[str, Any
     return found
 
 
-def peak_memory(rack: Rack) -> int:
-    """Bytes that the driver has had at most, so far."""
-    status = "cat /proc/$(pgrep -f '^python -m duel.league' | head -1)/status"
-    lines = rack.lab.run(rack.leader, status, check=False).splitlines()
-    return 1024 * max((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), default=0)
-
-
-def scratch(name: str) -> Path:
-    """A new folder for a lab, with short paths, as the sockets in it ask for."""
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A new folder for racks, with short paths, as the sockets in it ask for; gone afterwards."""
     folder = Path("/tmp") / f"duel-{name}-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    return folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -52,7 +52,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def broken(self, target, **options):
-        target.write_bytes(b"half")
+        target.write(b"half")
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(Image.Image, "save", broken)
