@@ -1,5 +1,6 @@
 """What is measured once all seasons are over: twins' matches, families left out, cheap wins, and other weather."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,14 @@ from duel.entrants import drop_states, sparring_of
 from duel.guard import Reference, guard_row, mark, reference
 from duel.matches import in_weather, play
 from duel.metrics import feature_network
-from duel.readings import Room, Span, batches, places_for, read_all, sized
+from duel.readings import Span, batches, read_all
 from duel.season import chosen_of, sparring_fakes, train_twins
 from duel.stages import League
 from duel.standings import best_of_each, leave_one_out
 from duel.store import Store
 from duel.sweep.job import Job
 from duel.sweep.yardsticks import real_features
+from duel.tasks import Room, Task, places_for, sized
 from duel.weather import Weather
 
 
@@ -96,11 +98,13 @@ def guard(league: League) -> None:
     table, room = league.trials("generator"), league.cluster.fit(league.sweep.generators.resources)
     league.progress.stage("guard", len(table), "generators")
     with league.run.stage("guard"):
-        known = sized(_reference, room).remote(league.reals, league.spans, league.storage, room)
+        measure, note = sized(_guarded, room).remote, league.progress.note
+        submit = partial(sized(_reference, room).remote, league.reals, league.spans, league.storage, room)
+        known = ray.put(Task(submit, note).result())
         rows: list[dict[str, Any]] = []
         for names in batches(list(table["trial"]), places_for(room) + 1):
-            refs = [sized(_guarded, room).remote(_some_fakes(league, name), known, room) for name in names]
-            rows += [{"name": name, **scores} for name, scores in zip(names, ray.get(refs), strict=True)]
+            tasks = [Task(partial(measure, _some_fakes(league, name), known, room), note) for name in names]
+            rows += [{"name": name, **task.result()} for name, task in zip(names, tasks, strict=True)]
             league.progress.advance(len(rows))
         bounds, noise = league.sweep.guard, league.run.data["yardsticks"]["kid_noise"]
         for row, kid in zip(rows, table["objective"], strict=True):

@@ -1,8 +1,8 @@
 """The plan of a run on the machine or cluster at hand: measured where the trials will run."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import ray
 
@@ -10,8 +10,8 @@ from duel.cluster.connection import Cluster, cluster_address, connect, cpu_model
 from duel.config import Sweep, places
 from duel.plan import MANY_HOURS, Plan, Speeds, cautious_speeds, describe_plan, make_plan, measure_speeds
 from duel.progress import Progress, span
+from duel.tasks import Note, sized
 
-Note = Callable[[str], None]
 SIDES = ("generator", "detector")
 
 
@@ -73,8 +73,8 @@ def _speeds(sweep: Sweep, cluster: Cluster, note: Note | None) -> Speeds:
     room = cluster.fit(sweep.generators.resources)
     if note is None:
         return measure_speeds(sweep, threads)
-    task = ray.remote(max_calls=1)(measure_speeds).options(num_cpus=room["cpu"], num_gpus=room["gpu"])
-    return wait_for(task.remote(sweep, threads), room, note)
+    task = sized(ray.remote(max_calls=1)(measure_speeds), room)
+    return wait_for(partial(task.remote, sweep, threads), room, note)
 
 
 def _at_once(sweep: Sweep, cluster: Cluster) -> dict[str, int]:

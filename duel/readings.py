@@ -18,22 +18,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ray
 import torch
 
 from duel.checkpoint import load_model
-from duel.config import places
 from duel.device import claimed
 from duel.models.inference import make_fakes, predict_each
 from duel.progress import Watch
 from duel.seeds import derive
 from duel.store import write_array
+from duel.tasks import Note, Room, Task, places_for, sized
 from duel.weather import Weather, change
 
-Room = dict[str, float]  # the cpu and gpu that one task reserves
 Span = tuple[int, int]  # first and last + 1 row of an array
 
 READERS = 4  # detectors a task, at most: images reach a GPU once for all of them; a kill loses so many readings a place
@@ -60,18 +58,22 @@ class _Tasks:
     """Tasks at work, each with what is to be done with its result."""
 
     def __init__(self) -> None:
-        self._then: dict[ray.ObjectRef, Callable[[ray.ObjectRef], None]] = {}
+        self._then: dict[ray.ObjectRef, tuple[Task, Callable[[ray.ObjectRef], None]]] = {}
 
     def __len__(self) -> int:
         return len(self._then)
 
-    def add(self, ref: ray.ObjectRef, then: Callable[[ray.ObjectRef], None]) -> None:
-        self._then[ref] = then
+    def add(self, task: Task, then: Callable[[ray.ObjectRef], None]) -> None:
+        self._then[task.ref] = task, then
 
     def settle(self) -> None:
         """Wait until a task has ended and do what follows."""
         done, _ = ray.wait(list(self._then), num_returns=1)
-        self._then.pop(done[0])(done[0])
+        task, then = self._then.pop(done[0])
+        if task.begun_anew():
+            self.add(task, then)
+        else:
+            then(task.ref)
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,14 @@ class _Fakes:
     seed: int
     work: Path
     room: Room
+    note: Note
 
     def path(self, name: str) -> Path:
         return self.work / "fakes" / self.purpose / f"{name}.npy"
 
-    def make(self, name: str, folder: Path) -> ray.ObjectRef:
-        seed = derive(self.seed, "fakes", self.purpose, name)
-        return sized(_make_fakes, self.room).remote(load_model(folder)[0], self.count, seed, self.room)
+    def make(self, name: str, folder: Path) -> Task:
+        seed, task = derive(self.seed, "fakes", self.purpose, name), sized(_make_fakes, self.room)
+        return Task(lambda: task.remote(load_model(folder)[0], self.count, seed, self.room), self.note)
 
     def keep(self, name: str, ref: ray.ObjectRef) -> None:
         write_array(self.path(name), ray.get(ref))
@@ -120,7 +123,7 @@ class Ground:
     @property
     def fakes(self) -> "_Fakes":
         """How the fakes are made: the same in every weather."""
-        return _Fakes(self.purpose, self.span[1] - self.span[0], self.seed, self.work, self.room)
+        return _Fakes(self.purpose, self.span[1] - self.span[0], self.seed, self.work, self.room, self.watch.note)
 
     def answers(self, detector: str, images: str) -> Path:
         """The file of P(fake), float32 [N], of a detector on a generator's fakes or on REALS."""
@@ -137,7 +140,7 @@ def fakes_of(generators: dict[str, Path], purpose: str, count: int, seed: int, w
     generators: name -> folder of its model. purpose: what they are for ('sparring', 'validation', 'league');
     noise is drawn anew for each purpose and generator, so that no two purposes share a fake.
     """
-    fakes, tasks, refs = _Fakes(purpose, count, seed, work, room), _Tasks(), {}
+    fakes, tasks, refs = _Fakes(purpose, count, seed, work, room, watch.note), _Tasks(), {}
     watch.stage(f"fakes for {purpose}", len(generators), "generators")
 
     def keep(name: str, ref: ray.ObjectRef) -> None:
@@ -210,8 +213,8 @@ class _Block:
             models = [self.models[name] for name in names]
             ground = self.ground
             weather = (ground.weather, derive(ground.seed, "weather", images)) if ground.weather else None
-            task = sized(_score, ground.room).remote(ref, span, ground.room, weather, *models)
-            self.tasks.add(task, partial(self._scored, images, names))
+            submit = partial(sized(_score, ground.room).remote, ref, span, ground.room, weather, *models)
+            self.tasks.add(Task(submit, ground.watch.note), partial(self._scored, images, names))
 
     def _scored(self, images: str, detectors: list[str], ref: ray.ObjectRef) -> None:
         for name, probs in zip(detectors, ray.get(ref), strict=True):
@@ -231,17 +234,6 @@ def schedule(detectors: int, places: int) -> tuple[int, int]:
     readers = min(READERS, -(-detectors // places))
     tasks = -(-detectors // readers)
     return readers, 1 + -(-places // tasks)
-
-
-def places_for(room: Room) -> int:
-    """How many tasks that reserve `room` fit the cluster as it is at this moment."""
-    have = ray.cluster_resources()
-    return places(room, have.get("CPU", 0), have.get("GPU", 0))
-
-
-def sized(task: Any, room: Room) -> Any:
-    """The remote function with what it reserves."""
-    return task.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
 
 
 def batches(names: list[str], size: int) -> Iterator[list[str]]:

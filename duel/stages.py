@@ -24,6 +24,7 @@ from duel.standings import leaderboard
 from duel.store import Store
 from duel.sweep.job import LEGACIES
 from duel.sweep.yardsticks import start_yardsticks
+from duel.tasks import Task
 from duel.weather import Weather, parse_weather
 
 LEAST_FACES = 16  # of a partition: fewer make no batch and no score
@@ -46,7 +47,7 @@ class League:
         self.weathers = parse_weather(",".join(run.data["weather"])) if run.data["weather"] else []
         self.storage = run.data["storage"] or str(run.path.absolute())
         self.work = run.path / "work"
-        self.yardsticks: dict[str, ray.ObjectRef] = {}
+        self.yardsticks: dict[str, Task] = {}
         self.kept: dict[str, ray.ObjectRef] = {}  # what several seasons use, in the object store
 
     def load_faces(self) -> None:
@@ -124,14 +125,14 @@ class League:
         self.progress.stage("yardsticks", 0, "")
         with self.run.stage("yardsticks"):
             self.start_yardsticks()
-            self.run.update(yardsticks={name: ray.get(ref) for name, ref in self.yardsticks.items()})
+            self.run.update(yardsticks={name: task.result() for name, task in self.yardsticks.items()})
 
     def start_yardsticks(self) -> None:
         """While generators train: no trial needs the yardsticks, and the last trials leave cores idle."""
         if not self.yardsticks and not self.run.done("yardsticks"):
             room = self.cluster.fit(self.sweep.generators.resources)
             self.yardsticks = start_yardsticks(
-                self.sweep, self.seed, self.storage, self.reals, self.spans["validation"], room
+                self.sweep, self.seed, self.storage, self.reals, self.spans["validation"], room, self.progress.note
             )
 
     def write_trials(self, name: str, rows: pd.DataFrame) -> None:

@@ -14,6 +14,7 @@ LAYERS = [
     {"metrics", "guard", "checkpoint", "ratings", "standings", "report"},
     {"train"},
     {"plan"},
+    {"tasks"},
     {"sweep"},
     {"readings", "entrants"},
     {"matches"},
@@ -24,7 +25,7 @@ LAYERS = [
     {"checks"},
     {"league"},
 ]
-MAY_IMPORT_RAY = {"sweep", "readings", "cluster", "forecast", "stages", "season", "checks"}
+MAY_IMPORT_RAY = {"tasks", "sweep", "readings", "cluster", "forecast", "stages", "season", "checks"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

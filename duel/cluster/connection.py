@@ -6,6 +6,7 @@ import platform
 import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import ray
 from duel.config import Resources
 from duel.errors import DuelError, UsageError
 from duel.store import Store
+from duel.tasks import Note, Room, Task, sized
 from duel.watchdog import limit
 
 # A worker process costs 3 CPU seconds to start, mostly imports. Kept idle for so long, it serves later stages too.
@@ -80,21 +82,22 @@ def cluster_address(address: str | None) -> str | None:
     return address or os.environ.get("RAY_ADDRESS") or None
 
 
-def wait_for(ref: ray.ObjectRef, room: dict[str, float], note: Callable[[str], None]) -> Any:
+def wait_for(submit: Callable[[], ray.ObjectRef], room: Room, note: Note) -> Any:
     """The task's result; says so when no node takes it for a while, which Ray itself would do in silence."""
-    done, _ = ray.wait([ref], timeout=60)
+    task = Task(submit, note)
+    done, _ = ray.wait([task.ref], timeout=60)
     if not done:
         have = {key: value for key, value in ray.cluster_resources().items() if key in ("CPU", "GPU")}
         note(
             f"waiting for a node with {room['cpu']} CPUs and {room['gpu']} GPUs; the cluster now has "
             f"{have or 'neither'} (--cpus-per-trial and --gpus-per-trial ask for less)"
         )
-    return ray.get(ref)
+    return task.result()
 
 
-def probe_storage(storage: str, room: dict[str, float], note: Callable[[str], None]) -> str | None:
+def probe_storage(storage: str, room: Room, note: Note) -> str | None:
     """What a node that runs trials reads from probe/driver in the storage; it writes the same to probe/worker."""
-    return wait_for(_probe.options(num_cpus=room["cpu"], num_gpus=room["gpu"]).remote(storage), room, note)
+    return wait_for(partial(sized(_probe, room).remote, storage), room, note)
 
 
 @ray.remote

@@ -23,6 +23,7 @@ from duel.sweep.generators import GeneratorTrial
 from duel.sweep.job import Job, read_state
 from duel.sweep.search import Ledger, Listed, OrderedHalving, OrderedSearch
 from duel.sweep.space import Parent, SearchSpace
+from duel.tasks import drain_dead_nodes
 
 TRIALS = {"generator": GeneratorTrial, "detector": DetectorTrial}
 
@@ -73,6 +74,11 @@ class _Watcher(tune.Callback):
             self._furthest[trial.config["name"]] = result["images"]
             trial.run_metadata.num_failures = 0
         self._watch.trial_report(trial.config["name"], result["images"], result["objective"])
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        # Twice and no report between: its node may be one on which all die, and Tune would start it there again.
+        if trial.num_failures > 1 and drain_dead_nodes(self._watch.note):
+            trial.run_metadata.num_failures = 0
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._watch.trial_ended(trial.config["name"])

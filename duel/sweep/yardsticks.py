@@ -4,6 +4,7 @@ The features belong to no stage: whoever needs them first measures them and keep
 """
 
 import io
+from functools import partial
 
 import numpy as np
 import ray
@@ -17,6 +18,7 @@ from duel.models import build
 from duel.models.inference import make_fakes
 from duel.seeds import derive
 from duel.store import Store
+from duel.tasks import Note, Room, Task, sized
 
 NAMES = ("noise", "untrained", "reals")
 
@@ -39,17 +41,17 @@ def real_features(store: Store, network: torch.nn.Module, reals: np.ndarray, dev
 
 
 def start_yardsticks(sweep: Sweep, seed: int, storage: str, reals: ray.ObjectRef, span: tuple[int, int],
-                     room: dict[str, float]) -> dict[str, ray.ObjectRef]:  # fmt: skip
+                     room: Room, note: Note) -> dict[str, Task]:  # fmt: skip
     """The yardsticks by their names in run.json, each in a task of its own.
 
     reals, span: all reals and the validation partition's rows in them; room: the cpu and gpu that a task reserves.
     """
-    task = ray.remote(_yardstick).options(num_cpus=room["cpu"], num_gpus=room["gpu"])
-    return {f"kid_{name}": task.remote(name, sweep, seed, storage, reals, span, room) for name in NAMES}
+    start = sized(ray.remote(_yardstick), room).remote
+    return {f"kid_{name}": Task(partial(start, name, sweep, seed, storage, reals, span, room), note) for name in NAMES}
 
 
 def _yardstick(name: str, sweep: Sweep, seed: int, storage: str, reals: np.ndarray, span: tuple[int, int],
-               room: dict[str, float]) -> float:  # fmt: skip
+               room: Room) -> float:  # fmt: skip
     kid_seed = derive(seed, "yardstick", "kid")
     with claimed(room) as device:
         network = feature_network(device=device)

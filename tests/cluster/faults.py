@@ -109,9 +109,7 @@ def storage_fails(fault: str, told: str) -> Callable[[Rack, League, str], str]:
 
 
 def disk_full(rack: Rack, league: League, victim: str) -> str:
-    rack.lab.run("w1", "dd if=/dev/zero of=/tmp/ray/fill bs=1M", check=False)
-    used = rack.lab.run("w1", "df --output=pcent /tmp/ray | tail -1").strip()
-    return f"the disk with Ray's folder {used} full until the end"
+    return f"the disk with Ray's folder {rack.fill_disk('w1')} full until the end"
 
 
 def object_store_full(rack: Rack, league: League, victim: str) -> str:

@@ -12,14 +12,16 @@ from rack import WORKERS, League, Rack, lost, rack, scratch
 
 
 def kill_worker(hosts: Rack, league: League, draw: random.Random) -> str:
-    """One of the processes on a node that work for the league, if there is one."""
-    host = draw.choice(WORKERS)
-    found = hosts.lab.run(host, "pgrep -f '^ray::'", check=False).split()
+    """One of the processes on the nodes that work for the league; one that waits for work only where none has any."""
+    found = {}
+    for host in WORKERS:
+        lines = hosts.lab.run(host, "pgrep -a -f '^ray::'", check=False).splitlines()
+        found.update({(host, pid): title for pid, title in (line.split(maxsplit=1) for line in lines)})
+    busy = {key: title for key, title in found.items() if not title.startswith("ray::IDLE")}
     if not found:
-        return f"no worker on {host} at that moment"
-    victim = draw.choice(sorted(found))
-    title = hosts.lab.run(host, f"tr '\\0' ' ' < /proc/{victim}/cmdline", check=False).strip()
-    hosts.lab.run(host, f"kill -9 {victim}", check=False)
+        return "no process works at that moment"
+    (host, pid), title = draw.choice(sorted((busy or found).items()))
+    hosts.lab.run(host, f"kill -9 {pid}", check=False)
     return f"{title} on {host}"
 
 

@@ -110,6 +110,11 @@ class Rack:
         self.lab.run(name, "ray stop --force", check=False)
         self.lab.run(name, f"ray start {options} {self._options}")
 
+    def fill_disk(self, name: str) -> str:
+        """No room left on the host's disk with Ray's folder; how full it is."""
+        self.lab.run(name, "dd if=/dev/zero of=/tmp/ray/fill bs=1M", check=False)
+        return self.lab.run(name, "df --output=pcent /tmp/ray | tail -1").strip()
+
     def add(self, name: str, number: int, memory: int | None = None) -> None:
         """One more host, without Ray on it."""
         self.addresses[name] = self.lab.add(name, number, memory)

@@ -1,0 +1,116 @@
+"""Tasks on Ray: what they reserve, and what becomes of them on a node where no process lives."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # Ray's own `ray drain-node` calls it, no public API
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
+from ray.exceptions import RayError, RuntimeEnvSetupError, WorkerCrashedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from duel.config import places
+
+Room = dict[str, float]  # the cpu and gpu that one task reserves
+Note = Callable[[str], None]
+
+TRIES = 3  # processes that die one after another on a node before it is taken for one where none lives
+PATIENCE = 60.0  # seconds in which a node starts a process, or is not judged
+
+_drained: set[str] = set()  # ids of nodes that get no more work; Ray does not say which they are
+
+
+class Task:
+    """A task at work, begun anew where it died with its node's other processes.
+
+    Ray itself tries a task four times whose process dies. On a node where every process dies at once, for its disk is
+    full, all four land: having nothing to do, it is Ray's first choice.
+    """
+
+    def __init__(self, submit: Callable[[], ray.ObjectRef], note: Note):
+        self._submit, self._note = submit, note
+        self._begin()
+
+    def _begin(self) -> None:
+        self._drained = len(_drained)
+        self.ref = self._submit()
+
+    def begun_anew(self) -> bool:
+        """Waits for its end, whatever that is; whether that was a node's fault, and it is at work again."""
+        try:
+            ray.get(self.ref)
+        except WorkerCrashedError:
+            if len(_drained) == self._drained and not drain_dead_nodes(self._note):
+                raise
+            self._begin()
+            return True
+        return False
+
+    def result(self) -> Any:
+        """What it answers, once it has ended. WorkerCrashedError if its process died, and no node is to blame."""
+        while self.begun_anew():
+            pass
+        return ray.get(self.ref)
+
+
+def drain_dead_nodes(note: Note) -> bool:
+    """Have Ray give no more work to nodes on which every new process dies; whether there are any.
+
+    What still runs on such a node goes on to its end. Then Ray ends there, and has to be started anew. Where all nodes
+    are like that, none is drained.
+    """
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()
+             if node["Alive"] and node["Resources"].get("CPU") and node["NodeID"] not in _drained}  # fmt: skip
+    dead = set(nodes)
+    for _ in range(TRIES):
+        dead = _without_life(dead)
+    if len(dead) == len(nodes):
+        return False
+    gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
+    preemption = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    for node in dead:
+        gcs.drain_node(node, preemption, "every process that Ray starts here dies", 0)
+        note(f"node {nodes[node]} gets no more work: every process that Ray starts there dies (is its disk full?); "
+             "start Ray there again once that is mended")  # fmt: skip
+    _drained.update(dead)
+    return bool(dead)
+
+
+def _without_life(nodes: set[str]) -> set[str]:
+    """Those of the nodes on which a new process dies; one that does not answer in time may be cut off, or busy."""
+    # An environment that no process has yet asks for a new one.
+    fresh = {"env_vars": {"DUEL_PROBE": uuid.uuid4().hex}}
+    refs = {}
+    for node in nodes:
+        place = NodeAffinitySchedulingStrategy(node, soft=False)
+        refs[node] = _live.options(scheduling_strategy=place, runtime_env=fresh).remote()
+    if refs:
+        ray.wait(list(refs.values()), num_returns=len(refs), timeout=PATIENCE)
+    return {node for node, ref in refs.items() if _died(ref)}
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _live() -> None:
+    pass
+
+
+def _died(ref: ray.ObjectRef) -> bool:
+    try:
+        ray.get(ref, timeout=0)
+    except (WorkerCrashedError, RuntimeEnvSetupError):
+        return True
+    except RayError:
+        return False
+    return False
+
+
+def sized(task: Any, room: Room) -> Any:
+    """The remote function with what it reserves."""
+    return task.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
+
+
+def places_for(room: Room) -> int:
+    """How many tasks that reserve `room` fit the cluster as it is at this moment."""
+    have = ray.cluster_resources()
+    return places(room, have.get("CPU", 0), have.get("GPU", 0))
