@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import ray
@@ -11,6 +12,7 @@ from ray.exceptions import RayError, RuntimeEnvSetupError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from duel.config import places
+from duel.errors import DuelError
 
 Room = dict[str, float]  # the cpu and gpu that one task reserves
 Note = Callable[[str], None]
@@ -57,8 +59,7 @@ class Task:
 def drain_dead_nodes(note: Note) -> bool:
     """Have Ray give no more work to nodes on which every new process dies; whether there are any.
 
-    What still runs on such a node goes on to its end. Then Ray ends there, and has to be started anew. Where all nodes
-    are like that, none is drained.
+    Ray has to be started there anew. Where all nodes are like that, none is drained.
     """
     nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()
              if node["Alive"] and node["Resources"].get("CPU") and node["NodeID"] not in _drained}  # fmt: skip
@@ -67,14 +68,24 @@ def drain_dead_nodes(note: Note) -> bool:
         dead = _without_life(dead)
     if len(dead) == len(nodes):
         return False
-    gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
-    preemption = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
     for node in dead:
-        gcs.drain_node(node, preemption, "every process that Ray starts here dies", 0)
+        drain(node, "every process that Ray starts here dies")
         note(f"node {nodes[node]} gets no more work: every process that Ray starts there dies (is its disk full?); "
              "start Ray there again once that is mended")  # fmt: skip
     _drained.update(dead)
     return bool(dead)
+
+
+def drain(node: str, why: str, end: datetime | None = None) -> None:
+    """Have Ray give the node of this id no more work, as its end has come or comes at a known time.
+
+    What still runs there goes on; once nothing does, Ray ends there. DuelError if Ray does not agree.
+    """
+    gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
+    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    accepted, objection = gcs.drain_node(node, reason, why, int(1000 * end.timestamp()) if end else 0)
+    if not accepted:
+        raise DuelError(f"Ray does not drain node {node}: {objection}")
 
 
 def _without_life(nodes: set[str]) -> set[str]:

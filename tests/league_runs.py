@@ -36,7 +36,7 @@ def run_league(*arguments: object, cache: Path, timeout: float = 400, **kwargs: 
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def worked_on(run: Path) -> set[str]:
+def worked_on(run: Path, stage: str = "*") -> set[str]:
     """Addresses of the nodes that reported a trial's results, from what Tune keeps in the run's folder."""
-    lines = [line for path in run.glob("tune/*/*/result.json") for line in path.read_text("utf-8").splitlines()]
+    lines = [line for path in run.glob(f"tune/{stage}/*/result.json") for line in path.read_text("utf-8").splitlines()]
     return {json.loads(line)["node_ip"] for line in lines}

@@ -71,6 +71,33 @@ def prepare(
         print(f"{file}: security_group is {group} now")
 
 
+@app.command()
+def notice() -> None:
+    """On a spot machine of AWS: wait for its notice, then have Ray give this node no more work.
+
+    cluster.yaml starts it on every worker. The notice comes two minutes before the machine goes: what runs goes on
+    until then, and is done again elsewhere from its last report. Exit codes: 0 the node gets no more work,
+    1 this is no machine of AWS, or no Ray runs here.
+
+    \b
+        python -m duel.cluster notice
+    """
+    from duel.cluster.notice import METADATA, drain_this_node, wait_for_notice
+
+    try:
+        end = wait_for_notice()
+    except OSError as error:
+        _fail(DuelError(f"{METADATA} does not answer: this is no machine of AWS: {error}"))
+    print(f"AWS takes this machine at {end:%Y-%m-%d %H:%M:%S} UTC", flush=True)
+    try:
+        drain_this_node(end)
+    except ConnectionError as error:
+        _fail(DuelError(f"no Ray runs on this machine: {error}"))
+    except DuelError as error:
+        _fail(error)
+    print("Ray gives this node no more work")
+
+
 def _settings(file: Path) -> dict[str, Any]:
     try:
         return read_settings(file, "the settings of a cluster, such as cluster_name and provider")

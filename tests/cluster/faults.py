@@ -1,11 +1,13 @@
 """What a league does when its cluster fails: each fault in earnest, once, in the middle of a league."""
 
+import json
 import shutil
 import sys
 import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,22 +58,23 @@ def spot_taken(rack: Rack, league: League, victim: str) -> str:
 
 
 def spot_taken_with_notice(rack: Rack, league: League, victim: str) -> str:
-    drain = f"""
-        import ray, time
-        from ray._raylet import GcsClient
-        from ray.core.generated.autoscaler_pb2 import DrainNodeReason
-        ray.init("auto", log_to_driver=False)
-        node = next(n["NodeID"] for n in ray.nodes() if n["NodeManagerAddress"] == "{rack.addresses["w1"]}")
-        until = int(1000 * (time.time() + {NOTICE}))
-        client = GcsClient(ray.get_runtime_context().gcs_address)
-        accepted, why = client.drain_node(node, DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"), "spot", until)
-        assert accepted, why
-    """
-    (rack.lab.home(rack.leader) / "drain.py").write_text(textwrap.dedent(drain), encoding="utf-8")
-    rack.lab.run(rack.leader, "python ~/drain.py")
+    end = datetime.now(UTC) + timedelta(seconds=NOTICE)
+    told = json.dumps({"action": "terminate", "time": end.strftime("%Y-%m-%dT%H:%M:%SZ")})
+    (rack.lab.home("w1") / "notice.json").write_text(told, encoding="utf-8")
     time.sleep(NOTICE)
+    heard = "no more work" in rack.lab.run("w1", "cat ~/notice.log")
     rack.lab.kill("w1")
-    return f"Ray told to drain the node, host gone {NOTICE} s later; {_another_comes(rack)}"
+    return f"notice {'heard' if heard else 'NOT heard'}, host gone {NOTICE} s later; {_another_comes(rack)}"
+
+
+def _listen_for_notice(rack: Rack) -> None:
+    """As on a spot machine: its metadata service, and `python -m duel.cluster notice`."""
+    shutil.copy(Path(__file__).with_name("imds.py"), rack.lab.home("w1"))
+    rack.lab.run("w1", "ip addr add 169.254.169.254/32 dev lo")
+    logs = rack.lab.folder / "logs"
+    rack.lab.start("w1", "exec python imds.py notice.json 169.254.169.254 80", logs / "imds")
+    rack.lab.start("w1", "until curl -s 169.254.169.254; do sleep 0.1; done", logs / "imds").wait(30)
+    rack.lab.start("w1", "exec python -m duel.cluster notice > notice.log 2>&1", logs / "notice")
 
 
 def _another_comes(rack: Rack) -> str:
@@ -173,7 +176,7 @@ FAULTS = {
     "raylet": Fault("raylet killed", raylet_killed),
     "network": Fault("node's network cut", network_cut),
     "spot": Fault("spot node taken without notice", spot_taken),
-    "spot-notice": Fault("spot node taken with notice", spot_taken_with_notice),
+    "spot-notice": Fault("spot node taken with notice", spot_taken_with_notice, _listen_for_notice),
     "head": Fault("head restarted, driver gone", head_restarted),
     "head-lost": Fault("head lost, driver gone", head_lost),
     "s3-away": Fault("storage away", storage_fails("away", "S3 answers nobody"), settings={"s3": True}),

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from league_runs import TINY
 from rack import WORKERS, League, Rack, lost, rack, scratch
 
+IDLE = ("ray::IDLE", "ray::RuntimeEnvAgent", "ray::DashboardAgent")  # processes at no task or trial
+
 
 def kill_worker(hosts: Rack, league: League, draw: random.Random) -> str:
     """One of the processes on the nodes that work for the league; one that waits for work only where none has any."""
@@ -17,7 +19,7 @@ def kill_worker(hosts: Rack, league: League, draw: random.Random) -> str:
     for host in WORKERS:
         lines = hosts.lab.run(host, "pgrep -a -f '^ray::'", check=False).splitlines()
         found.update({(host, pid): title for pid, title in (line.split(maxsplit=1) for line in lines)})
-    busy = {key: title for key, title in found.items() if not title.startswith("ray::IDLE")}
+    busy = {key: title for key, title in found.items() if not title.startswith(IDLE)}
     if not found:
         return "no process works at that moment"
     (host, pid), title = draw.choice(sorted((busy or found).items()))

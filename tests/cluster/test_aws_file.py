@@ -110,6 +110,12 @@ def test_token_authentication_is_on(config):
     assert "RAY_AUTH_MODE=token" in " ".join(config["setup_commands"]), "drivers need it too"
 
 
+def test_workers_listen_for_the_end_of_a_spot_machine(config):
+    listen = config["worker_start_ray_commands"][-1]
+    assert "python -m duel.cluster notice" in listen
+    assert listen.endswith("< /dev/null &"), "ray up would wait for it"
+
+
 def test_it_installs_the_synced_checkout_with_the_pins(config):
     (install,) = [line for line in config["setup_commands"] if "pip install" in line]
     assert install.startswith("cd ~/checkout && ")

@@ -1,0 +1,60 @@
+"""The wait for AWS's notice that it takes a spot machine. What follows: `python tests/cluster faults spot-notice`."""
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from imds import service
+from typer.testing import CliRunner
+
+from duel.cluster import notice
+from duel.cluster.__main__ import app
+from duel.cluster.notice import spot_end, wait_for_notice
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """The file that is the notice, once it is there."""
+    server = service(tmp_path / "notice.json", "127.0.0.1", 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(notice, "METADATA", f"http://127.0.0.1:{server.server_port}/latest")
+    monkeypatch.setattr(notice, "EVERY", 0.01)
+    yield tmp_path / "notice.json"
+    server.shutdown()
+    server.server_close()
+
+
+def test_no_news_is_no_end(told):
+    assert spot_end() is None
+
+
+def test_the_notice_says_when_even_if_a_question_between_went_unanswered(told, monkeypatch):
+    answers = iter([None, OSError("busy"), None])
+
+    def once():
+        answer = next(answers, "told")
+        if isinstance(answer, OSError):
+            raise answer
+        if answer == "told":
+            told.write_text('{"action": "terminate", "time": "2026-11-23T08:22:00Z"}', encoding="utf-8")
+            return spot_end()
+        return answer
+
+    monkeypatch.setattr(notice, "spot_end", once)
+    assert wait_for_notice() == datetime(2026, 11, 23, 8, 22, tzinfo=UTC)
+
+
+def test_a_machine_of_no_cloud_says_so(monkeypatch):
+    monkeypatch.setattr(notice, "METADATA", "http://127.0.0.1:9/latest")
+    done = CliRunner().invoke(app, ["notice"])
+    assert done.exit_code == 1
+    assert "http://127.0.0.1:9/latest does not answer: this is no machine of AWS" in done.output
+
+
+def test_a_notice_without_ray_says_so(told, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    told.write_text('{"action": "stop", "time": "2026-11-23T08:22:00Z"}', encoding="utf-8")
+    done = CliRunner().invoke(app, ["notice"])
+    assert done.exit_code == 1
+    assert "AWS takes this machine at 2026-11-23 08:22:00 UTC" in done.output
+    assert "no Ray runs on this machine" in done.output
