@@ -10,7 +10,7 @@ from collections.abc import Callable
 from league_runs import TINY
 from rack import WORKERS, League, Rack, lost, rack, scratch
 
-IDLE = ("ray::IDLE", "ray::RuntimeEnvAgent", "ray::DashboardAgent")  # processes at no task or trial
+IDLE, AGENTS = "ray::IDLE", ("ray::RuntimeEnvAgent", "ray::DashboardAgent")  # an agent is a part of its raylet
 
 
 def kill_worker(hosts: Rack, league: League, draw: random.Random) -> str:
@@ -18,7 +18,8 @@ def kill_worker(hosts: Rack, league: League, draw: random.Random) -> str:
     found = {}
     for host in WORKERS:
         lines = hosts.lab.run(host, "pgrep -a -f '^ray::'", check=False).splitlines()
-        found.update({(host, pid): title for pid, title in (line.split(maxsplit=1) for line in lines)})
+        titles = dict(line.split(maxsplit=1) for line in lines)
+        found.update({(host, pid): title for pid, title in titles.items() if not title.startswith(AGENTS)})
     busy = {key: title for key, title in found.items() if not title.startswith(IDLE)}
     if not found:
         return "no process works at that moment"
@@ -30,7 +31,7 @@ def kill_worker(hosts: Rack, league: League, draw: random.Random) -> str:
 def kill_raylet(hosts: Rack, league: League, draw: random.Random) -> str:
     """A node's raylet, and all its workers with it; the node joins again later."""
     host = draw.choice(WORKERS)
-    hosts.lab.run(host, "pkill -9 -x raylet")
+    hosts.lab.run(host, "pkill -9 -x raylet", check=False)
     time.sleep(draw.uniform(0, 10))
     hosts.start_worker(host)
     return f"the raylet of {host}"
