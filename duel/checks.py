@@ -99,12 +99,13 @@ def guard(league: League) -> None:
     league.progress.stage("guard", len(table), "generators")
     with league.run.stage("guard"):
         measure, note = sized(_guarded, room).remote, league.progress.note
-        submit = partial(sized(_reference, room).remote, league.reals, league.spans, league.storage, room)
-        known = ray.put(Task(submit, note).result())
+        known = Task(partial(sized(_reference, room).remote, league.reals, league.spans, league.storage, room), note)
+        known.result()
         rows: list[dict[str, Any]] = []
         for names in batches(list(table["trial"]), places_for(room) + 1):
-            tasks = [Task(partial(measure, _some_fakes(league, name), known, room), note) for name in names]
+            tasks = [Task(partial(measure, _some_fakes(league, name), known.ref, room), note) for name in names]
             rows += [{"name": name, **task.result()} for name, task in zip(names, tasks, strict=True)]
+            del tasks  # and with them the fakes, before others are put beside them
             league.progress.advance(len(rows))
         bounds, noise = league.sweep.guard, league.run.data["yardsticks"]["kid_noise"]
         for row, kid in zip(rows, table["objective"], strict=True):

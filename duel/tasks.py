@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import ray
+from ray._private.state import state
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # Ray's own `ray drain-node` calls it, no public API
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
 from ray.exceptions import RayError, RuntimeEnvSetupError, WorkerCrashedError
@@ -20,7 +21,7 @@ Note = Callable[[str], None]
 TRIES = 3  # processes that die one after another on a node before it is taken for one where none lives
 PATIENCE = 60.0  # seconds in which a node starts a process, or is not judged
 
-_drained: set[str] = set()  # ids of nodes that get no more work; Ray does not say which they are
+_drained: set[str] = set()  # ids of nodes that this process has drained: a task begun before is not to blame
 
 
 class Task:
@@ -39,7 +40,7 @@ class Task:
         self.ref = self._submit()
 
     def begun_anew(self) -> bool:
-        """Waits for its end, whatever that is; whether that was a node's fault, and it is at work again."""
+        """Wait for its end; whether that was a node's fault, and it is at work again. Raises what it ends with else."""
         try:
             ray.get(self.ref)
         except WorkerCrashedError:
@@ -57,27 +58,29 @@ class Task:
 
 
 def drain_dead_nodes(note: Note) -> bool:
-    """Have Ray give no more work to nodes on which every new process dies; whether there are any.
+    """Have Ray start nothing more on nodes on which every new process dies at its first task; whether there are any.
 
-    Ray has to be started there anew. Where all nodes are like that, none is drained.
+    Ray has to be started there anew. Nodes are left alone where no others could do their work.
     """
-    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()
-             if node["Alive"] and node["Resources"].get("CPU") and node["NodeID"] not in _drained}  # fmt: skip
+    away = state.get_draining_nodes()
+    nodes = {node["NodeID"]: node for node in ray.nodes()
+             if node["Alive"] and node["Resources"].get("CPU") and node["NodeID"] not in away}  # fmt: skip
     dead = set(nodes)
     for _ in range(TRIES):
         dead = _without_life(dead)
-    if len(dead) == len(nodes):
+    offers = {key for node in nodes.keys() - dead for key in nodes[node]["Resources"]}
+    if any(kind in nodes[node]["Resources"] and kind not in offers for node in dead for kind in ("CPU", "GPU")):
         return False
     for node in dead:
         drain(node, "every process that Ray starts here dies")
-        note(f"node {nodes[node]} gets no more work: every process that Ray starts there dies (is its disk full?); "
-             "start Ray there again once that is mended")  # fmt: skip
-    _drained.update(dead)
+        _drained.add(node)
+        note(f"node {nodes[node]['NodeManagerAddress']} gets no more work: every process that Ray starts there dies "
+             "(is its disk full?); start Ray there again once that is mended")  # fmt: skip
     return bool(dead)
 
 
 def drain(node: str, why: str, end: datetime | None = None) -> None:
-    """Have Ray give the node of this id no more work, as its end has come or comes at a known time.
+    """Have Ray start nothing more on the node of this id, as its end has come or comes at a known time.
 
     What still runs there goes on; once nothing does, Ray ends there. DuelError if Ray does not agree.
     """

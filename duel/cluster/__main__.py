@@ -73,10 +73,10 @@ def prepare(
 
 @app.command()
 def notice() -> None:
-    """On a spot machine of AWS: wait for its notice, then have Ray give this node no more work.
+    """On a spot machine of AWS: wait for its notice, then have Ray start nothing more there.
 
     cluster.yaml starts it on every worker. The notice comes two minutes before the machine goes: what runs goes on
-    until then, and is done again elsewhere from its last report. Exit codes: 0 the node gets no more work,
+    until then, and is done again elsewhere from its last report. Exit codes: 0 Ray starts nothing more,
     1 this is no machine of AWS, or no Ray runs here.
 
     \b
@@ -91,11 +91,9 @@ def notice() -> None:
     print(f"AWS takes this machine at {end:%Y-%m-%d %H:%M:%S} UTC", flush=True)
     try:
         drain_this_node(end)
-    except ConnectionError as error:
-        _fail(DuelError(f"no Ray runs on this machine: {error}"))
     except DuelError as error:
         _fail(error)
-    print("Ray gives this node no more work")
+    print("Ray starts nothing more on this machine")
 
 
 def _settings(file: Path) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-"""AWS's notice that it will take a spot machine, which comes two minutes ahead: the node gets no more work."""
+"""AWS's notice that it will take a spot machine, which comes two minutes ahead: Ray starts nothing more there."""
 
 import json
 import time
 import urllib.request
 from datetime import datetime
+from http.client import HTTPException
 from urllib.error import HTTPError
 
 import ray
 
+from duel.errors import DuelError
 from duel.tasks import drain
 
 METADATA = "http://169.254.169.254/latest"  # every EC2 machine's own
@@ -18,14 +20,18 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no pro
 
 def wait_for_notice() -> datetime:
     """When AWS takes this machine, once it says so. OSError if nobody answers the first question: no EC2 machine."""
-    end = spot_end()
-    while not end:
-        time.sleep(EVERY)
+    answered = False
+    while True:
         try:
-            end = spot_end()
+            if end := spot_end():
+                return end
+            answered = True
+        except (HTTPException, HTTPError, ValueError, KeyError):
+            answered = True  # if badly
         except OSError:
-            continue  # it has answered before
-    return end
+            if not answered:
+                raise
+        time.sleep(EVERY)
 
 
 def spot_end() -> datetime | None:
@@ -47,6 +53,9 @@ def _ask(method: str, path: str, headers: dict[str, str]) -> str:
 
 
 def drain_this_node(end: datetime) -> None:
-    """Have Ray, which runs here, give this node no more work. DuelError if it does not agree."""
-    ray.init("auto", log_to_driver=False)
+    """Have Ray, which runs here, start nothing more on this node. DuelError if it does not run, or does not agree."""
+    try:
+        ray.init("auto", log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise DuelError(f"no Ray can be joined on this machine: {' '.join(str(error).split())[:300]}") from None
     drain(ray.get_runtime_context().get_node_id(), "AWS takes this spot machine", end)

@@ -77,13 +77,14 @@ class _Watcher(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         # Twice and no report between: its node may be one on which all die, and Tune would start it there again.
-        if trial.num_failures > 1 and drain_dead_nodes(self._watch.note):
+        if trial.num_failures >= min(2, trial.max_failures) and drain_dead_nodes(self._watch.note):
             trial.run_metadata.num_failures = 0
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._watch.trial_ended(trial.config["name"])
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        drain_dead_nodes(self._watch.note)  # so that the next trial does not end there as well
         self._watch.trial_ended(trial.config["name"])
 
 

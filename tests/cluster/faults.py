@@ -62,9 +62,11 @@ def spot_taken_with_notice(rack: Rack, league: League, victim: str) -> str:
     told = json.dumps({"action": "terminate", "time": end.strftime("%Y-%m-%dT%H:%M:%SZ")})
     (rack.lab.home("w1") / "notice.json").write_text(told, encoding="utf-8")
     time.sleep(NOTICE)
-    heard = "no more work" in rack.lab.run("w1", "cat ~/notice.log")
+    heard = rack.lab.run("w1", "cat ~/notice.log")
+    if "Ray starts nothing more" not in heard:
+        raise RuntimeError(f"the notice was not heeded: {heard}")
     rack.lab.kill("w1")
-    return f"notice {'heard' if heard else 'NOT heard'}, host gone {NOTICE} s later; {_another_comes(rack)}"
+    return f"notice heeded, host gone {NOTICE} s after it; {_another_comes(rack)}"
 
 
 def _listen_for_notice(rack: Rack) -> None:

@@ -2,6 +2,8 @@
 
 import threading
 from datetime import UTC, datetime
+from email.message import Message
+from urllib.error import HTTPError
 
 import pytest
 from imds import service
@@ -28,8 +30,8 @@ def test_no_news_is_no_end(told):
     assert spot_end() is None
 
 
-def test_the_notice_says_when_even_if_a_question_between_went_unanswered(told, monkeypatch):
-    answers = iter([None, OSError("busy"), None])
+def test_the_notice_says_when_even_if_some_questions_went_unanswered(told, monkeypatch):
+    answers = iter([HTTPError("", 503, "busy", Message(), None), None, OSError("away"), None])
 
     def once():
         answer = next(answers, "told")
@@ -52,9 +54,12 @@ def test_a_machine_of_no_cloud_says_so(monkeypatch):
 
 
 def test_a_notice_without_ray_says_so(told, monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    def nobody(*_, **__):
+        raise ConnectionError("no running Ray instance")
+
+    monkeypatch.setattr(notice.ray, "init", nobody)  # the real one would find any Ray at work on this machine
     told.write_text('{"action": "stop", "time": "2026-11-23T08:22:00Z"}', encoding="utf-8")
     done = CliRunner().invoke(app, ["notice"])
     assert done.exit_code == 1
     assert "AWS takes this machine at 2026-11-23 08:22:00 UTC" in done.output
-    assert "no Ray runs on this machine" in done.output
+    assert "no Ray can be joined on this machine: no running Ray instance" in done.output
