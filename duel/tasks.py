@@ -65,6 +65,8 @@ def drain_dead_nodes(note: Note) -> bool:
     away = state.get_draining_nodes()
     nodes = {node["NodeID"]: node for node in ray.nodes()
              if node["Alive"] and node["Resources"].get("CPU") and node["NodeID"] not in away}  # fmt: skip
+    if len(nodes) < 2:
+        return False
     dead = set(nodes)
     for _ in range(TRIES):
         dead = _without_life(dead)
