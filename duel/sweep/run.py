@@ -18,6 +18,7 @@ from sqlalchemy import URL
 from duel.errors import DuelError
 from duel.progress import Watch
 from duel.store import Store
+from duel.sweep import controller
 from duel.sweep.detectors import DetectorTrial
 from duel.sweep.generators import GeneratorTrial
 from duel.sweep.job import Job, read_state
@@ -135,6 +136,7 @@ def _fit(job: Job, folder: Path, name: str, count: int, search: Searcher, schedu
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(job.sweep.max_concurrent)
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the whole run, not one sweep
+    controller.install()
     trainable = tune.with_resources(tune.with_parameters(TRIALS[job.side], job=job), job.room)
     results = tune.Tuner(
         trainable,
