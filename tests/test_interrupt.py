@@ -7,8 +7,9 @@ import sys
 import pytest
 
 WORK = """
-import time
+import signal, time
 from duel.interrupt import stop_in_two_steps
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores Ctrl-C
 stop_in_two_steps(print, "go on with --resume a")
 try:
     print("at work", flush=True)
