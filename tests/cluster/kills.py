@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -9,6 +10,8 @@ from collections.abc import Callable
 
 from league_runs import TINY
 from rack import WORKERS, League, Rack, lost, rack, scratch
+
+from duel.store import Store
 
 IDLE, AGENTS = "ray::IDLE", ("ray::RuntimeEnvAgent", "ray::DashboardAgent")  # an agent is a part of its raylet
 
@@ -59,20 +62,29 @@ def run_kills(count: int, seed: int) -> int:
             raise RuntimeError(whole.printed)
         usual = time.monotonic() - begin
         print(f"undisturbed: {usual:.0f} s", flush=True)
-        for number in range(1, count + 1):
+        while tally.total() < count:
             kind, after = draw.choice(list(KINDS)), draw.uniform(0, usual)
-            bad += _one(hosts, whole, f"k{number}", KINDS[kind], after, draw)
-            tally[kind] += 1
+            lost_some = _one(hosts, whole, f"k{tally.total() + 1}", KINDS[kind], after, draw)
+            if lost_some is not None:
+                bad += lost_some
+                tally[kind] += 1
     kinds = ", ".join(f"{tally[kind]} {kind}s" for kind in KINDS)
     print(f"{count} kills ({kinds}), seed {seed}: {count - bad} complete reports with the undisturbed run's tables")
     return int(bad > 0)
 
 
 def _one(hosts: Rack, whole: League, name: str, kill: Callable[[Rack, League, random.Random], str], after: float,
-         draw: random.Random) -> bool:  # fmt: skip
+         draw: random.Random) -> bool | None:  # fmt: skip
+    """Whether the league lost anything; None if it was over before anything could be killed."""
     begin, league = time.monotonic(), _league(hosts, name)
-    while time.monotonic() - begin < after and league.process.poll() is None:
-        time.sleep(0.1)
+    try:
+        league.wait(after)
+    except subprocess.TimeoutExpired:
+        pass
+    else:
+        shutil.rmtree(league.folder, ignore_errors=True)
+        Store(hosts.direct).remove(name)
+        return None
     before = league.histories()
     victim = kill(hosts, league, draw)
     code = league.wait()
