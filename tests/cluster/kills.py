@@ -41,10 +41,13 @@ def kill_raylet(hosts: Rack, league: League, draw: random.Random) -> str:
 
 
 def kill_driver(hosts: Rack, league: League, draw: random.Random) -> str:
-    """The command itself; then --resume."""
+    """The command itself; then --resume, or the command again where there was no run yet."""
     league.signal("KILL")
     league.wait()
-    league.resume()
+    if (league.folder / "run.json").exists():
+        league.resume()
+    else:
+        league.start()
     return "the driver"
 
 

@@ -144,15 +144,20 @@ class League:
     def __init__(self, rack: Rack, name: str, arguments: str):
         self.rack, self.name = rack, name
         self._log = rack.lab.folder / "logs" / f"league-{name}"
-        self._start(arguments)
+        self._arguments = arguments
+        self.start()
 
-    def _start(self, arguments: str) -> None:
+    def start(self) -> None:
+        """Begin it, or begin it again."""
+        self._command(self._arguments)
+
+    def _command(self, arguments: str) -> None:
         command = f"python -m duel.league --address auto --out ~/reports {arguments}"
         self.process: subprocess.Popen = self.rack.lab.start(self.rack.leader, command, self._log)
 
     def resume(self, *arguments: str) -> None:
         """Go on with it, on whatever host leads now."""
-        self._start(f"--resume {self.name} {' '.join(arguments)}")
+        self._command(f"--resume {self.name} {' '.join(arguments)}")
 
     @property
     def folder(self) -> Path:
