@@ -58,22 +58,19 @@ class _Tasks:
     """Tasks at work, each with what is to be done with its result."""
 
     def __init__(self) -> None:
-        self._then: dict[ray.ObjectRef, tuple[Task, Callable[[ray.ObjectRef], None]]] = {}
+        self._then: dict[ray.ObjectRef, tuple[Task, Callable[[Task], None]]] = {}
 
     def __len__(self) -> int:
         return len(self._then)
 
-    def add(self, task: Task, then: Callable[[ray.ObjectRef], None]) -> None:
+    def add(self, task: Task, then: Callable[[Task], None]) -> None:
         self._then[task.ref] = task, then
 
     def settle(self) -> None:
         """Wait until a task has ended and do what follows."""
         done, _ = ray.wait(list(self._then), num_returns=1)
         task, then = self._then.pop(done[0])
-        if task.begun_anew():
-            self.add(task, then)
-        else:
-            then(task.ref)
+        then(task)
 
 
 @dataclass(frozen=True)
@@ -94,8 +91,8 @@ class _Fakes:
         seed, task = derive(self.seed, "fakes", self.purpose, name), sized(_make_fakes, self.room)
         return Task(lambda: task.remote(load_model(folder)[0], self.count, seed, self.room), self.note)
 
-    def keep(self, name: str, ref: ray.ObjectRef) -> None:
-        write_array(self.path(name), ray.get(ref))
+    def keep(self, name: str, task: Task) -> None:
+        write_array(self.path(name), task.result())
 
     def kept(self, name: str) -> ray.ObjectRef:
         """From the file to the object store, without a stop in this process: Ray copies a plain array's pages."""
@@ -143,9 +140,9 @@ def fakes_of(generators: dict[str, Path], purpose: str, count: int, seed: int, w
     fakes, tasks, refs = _Fakes(purpose, count, seed, work, room, watch.note), _Tasks(), {}
     watch.stage(f"fakes for {purpose}", len(generators), "generators")
 
-    def keep(name: str, ref: ray.ObjectRef) -> None:
-        fakes.keep(name, ref)
-        refs[name] = ref
+    def keep(name: str, task: Task) -> None:
+        fakes.keep(name, task)
+        refs[name] = task.ref
         watch.advance(len(refs))
 
     for name, folder in generators.items():
@@ -203,10 +200,10 @@ class _Block:
         else:
             self.tasks.add(self.fakes.make(images, self.generators[images]), partial(self._made, images, detectors))
 
-    def _made(self, generator: str, detectors: list[str], ref: ray.ObjectRef) -> None:
+    def _made(self, generator: str, detectors: list[str], task: Task) -> None:
         # To their file before anyone reads them: a resumed run goes on with the very same fakes.
-        self.fakes.keep(generator, ref)
-        self._read(generator, detectors, ref, (0, self.fakes.count))
+        self.fakes.keep(generator, task)
+        self._read(generator, detectors, task.ref, (0, self.fakes.count))
 
     def _read(self, images: str, detectors: list[str], ref: ray.ObjectRef, span: Span) -> None:
         for names in batches(detectors, self.readers):
@@ -216,8 +213,8 @@ class _Block:
             submit = partial(sized(_score, ground.room).remote, ref, span, ground.room, weather, *models)
             self.tasks.add(Task(submit, ground.watch.note), partial(self._scored, images, names))
 
-    def _scored(self, images: str, detectors: list[str], ref: ray.ObjectRef) -> None:
-        for name, probs in zip(detectors, ray.get(ref), strict=True):
+    def _scored(self, images: str, detectors: list[str], task: Task) -> None:
+        for name, probs in zip(detectors, task.result(), strict=True):
             write_array(self.ground.answers(name, images), probs)
         self.left[images] -= len(detectors)
         if not self.left[images]:

@@ -39,22 +39,15 @@ class Task:
         self._drained = len(_drained)
         self.ref = self._submit()
 
-    def begun_anew(self) -> bool:
-        """Wait for its end; whether that was a node's fault, and it is at work again. Raises what it ends with else."""
-        try:
-            ray.get(self.ref)
-        except WorkerCrashedError:
-            if len(_drained) == self._drained and not drain_dead_nodes(self._note):
-                raise
-            self._begin()
-            return True
-        return False
-
     def result(self) -> Any:
-        """What it answers, once it has ended. WorkerCrashedError if its process died, and no node is to blame."""
-        while self.begun_anew():
-            pass
-        return ray.get(self.ref)
+        """Wait for its answer. WorkerCrashedError if its process died, and no node is to blame."""
+        while True:
+            try:
+                return ray.get(self.ref)
+            except WorkerCrashedError:
+                if len(_drained) == self._drained and not drain_dead_nodes(self._note):
+                    raise
+                self._begin()
 
 
 def drain_dead_nodes(note: Note) -> bool:
@@ -117,7 +110,7 @@ def _died(ref: ray.ObjectRef) -> bool:
     except (WorkerCrashedError, RuntimeEnvSetupError):
         return True
     except RayError:
-        return False
+        pass
     return False
 
 

@@ -1,4 +1,4 @@
-"""A run is ended in the middle of each stage, then --resume: complete tables, and nothing finished is done again."""
+"""SIGKILL in the middle of each stage, then --resume: complete tables, and nothing finished is done again."""
 
 import io
 import json
@@ -12,23 +12,25 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from league_runs import TWO_SEASONS, league_process, run_league
+from league_runs import TINY, TWO_SEASONS, league_process, run_league
 
 pytestmark = pytest.mark.slow
 
-# Where to end the run: the name of the moment, and how to see from outside that the run is in it.
+WORKER_DIES = "season 2: detector trials"  # there it is not the driver that is killed, and the run goes on by itself
+
+# Where to kill: the name of the moment, and how to see from outside that the run is in it.
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "faces": lambda run: (run / "run.json").exists(),
     "generator trials": lambda run: len(list(run.glob("trials/g*/state.pt"))) >= 1,
+    "sparring fakes": lambda run: "kid_noise" in (run / "run.json").read_text(),
     "detector trials": lambda run: len(list(run.glob("trials/d*/state.pt"))) >= 1,
     "matches": lambda run: len(list(run.glob("work/scores/*/*.npy"))) >= 1,
     "season 2: generator trials": lambda run: len(list(run.glob("trials/s2g*/state.pt"))) >= 1,
     "season 2: between table and models": lambda run: "s2g" in (run / "trials.csv").read_text(),
+    WORKER_DIES: lambda run: any(".no-" not in path.parent.name for path in run.glob("trials/s2d*/state.pt")),
     "season 2: detectors' twins": lambda run: len(list(run.glob("trials/s2d*.no-*/state.pt"))) >= 1,
     "weather": lambda run: len(list(run.glob("work/weather/*/*/*.npy"))) >= 1,
 }
-# How, where it is not SIGKILL of the driver.
-BY_CTRL_C, BY_ITS_WORKER = "generator trials", "season 2: generator trials"
 
 
 def finished_work(run: Path) -> dict[str, int]:
@@ -61,25 +63,17 @@ def wait_for(moment: str, run: Path, process: subprocess.Popen) -> None:
         time.sleep(0.03)
 
 
-def test_ended_in_every_stage(two_seasons, tmp_path, cache):
-    run, before, histories = tmp_path / "ended", {}, {}
-    first, again = [*TWO_SEASONS, "--out", tmp_path, "--name", "ended"], ["--out", tmp_path, "--resume", "ended"]
+def test_killed_in_every_stage(two_seasons, tmp_path, cache):
+    run, before, histories = tmp_path / "killed", {}, {}
+    first, again = [*TWO_SEASONS, "--out", tmp_path, "--name", "killed"], ["--out", tmp_path, "--resume", "killed"]
     process = start(first, cache, printed := tmp_path / "printed")
     for moment in MOMENTS:
         wait_for(moment, run, process)
-        if moment == BY_ITS_WORKER:
-            kill_a_worker(process)  # and the run goes on by itself
+        if moment == WORKER_DIES:
+            kill_a_worker(process)
             continue
-        if moment == BY_CTRL_C:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 1
-            text = printed.read_text(encoding="utf-8")
-            assert "Ctrl-C again stops at once" in text
-            assert "--resume ended" in text.splitlines()[-1]
-            assert "Traceback" not in text
-        else:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
         kept = finished_work(run)
         assert before.items() <= kept.items(), f"finished work was done again before {moment!r}"
         before = kept
@@ -127,6 +121,21 @@ def is_below(pid: int, ancestor: int) -> bool:
             return True
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return False
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, cache):
+    process = league_process("--sweep", TINY, "--out", tmp_path, "--name", "c", cache=cache)
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "c").glob("trials/g*/state.pt")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.03)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Ctrl-C again stops at once" in out
+    assert "--resume c" in err
+    assert "Traceback" not in out + err
 
 
 def test_a_complete_run_is_left_alone(tiny_run, cache):

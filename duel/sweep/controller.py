@@ -1,8 +1,8 @@
 """Ray Tune's controller, with one thing mended: a trial whose process dies as it takes it over is tried again."""
 
-import importlib
 from typing import Any
 
+from ray.tune import tune
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
@@ -32,6 +32,4 @@ class Controller(TuneController):
 
 def install() -> None:
     """Have every Tuner of this process use it: Tune asks nobody which controller to take."""
-    module = importlib.import_module("ray.tune.tune")
-    assert module.TuneController in (TuneController, Controller)
-    module.TuneController = Controller  # type: ignore[attr-defined]
+    tune.TuneController = Controller  # type: ignore[misc]

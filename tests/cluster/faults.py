@@ -75,7 +75,7 @@ def _listen_for_notice(rack: Rack) -> None:
     rack.lab.run("w1", "ip addr add 169.254.169.254/32 dev lo")
     logs = rack.lab.folder / "logs"
     rack.lab.start("w1", "exec python imds.py notice.json 169.254.169.254 80", logs / "imds")
-    rack.lab.start("w1", "until curl -s 169.254.169.254; do sleep 0.1; done", logs / "imds").wait(30)
+    rack.lab.run("w1", "timeout 30 bash -c 'until : < /dev/tcp/169.254.169.254/80; do sleep 0.1; done'")
     rack.lab.start("w1", "exec python -m duel.cluster notice > notice.log 2>&1", logs / "notice")
 
 

@@ -1,5 +1,6 @@
 """Leagues of each of which one process is killed at a random moment: all must end as if nothing had happened."""
 
+import itertools
 import random
 import shutil
 import subprocess
@@ -10,8 +11,6 @@ from collections.abc import Callable
 
 from league_runs import TINY
 from rack import WORKERS, League, Rack, lost, rack, scratch
-
-from duel.store import Store
 
 IDLE, AGENTS = "ray::IDLE", ("ray::RuntimeEnvAgent", "ray::DashboardAgent")  # an agent is a part of its raylet
 
@@ -65,9 +64,10 @@ def run_kills(count: int, seed: int) -> int:
             raise RuntimeError(whole.printed)
         usual = time.monotonic() - begin
         print(f"undisturbed: {usual:.0f} s", flush=True)
+        numbers = itertools.count(1)
         while tally.total() < count:
             kind, after = draw.choice(list(KINDS)), draw.uniform(0, usual)
-            lost_some = _one(hosts, whole, f"k{tally.total() + 1}", KINDS[kind], after, draw)
+            lost_some = _one(hosts, whole, f"k{next(numbers)}", KINDS[kind], after, draw)
             if lost_some is not None:
                 bad += lost_some
                 tally[kind] += 1
@@ -85,8 +85,6 @@ def _one(hosts: Rack, whole: League, name: str, kill: Callable[[Rack, League, ra
     except subprocess.TimeoutExpired:
         pass
     else:
-        shutil.rmtree(league.folder, ignore_errors=True)
-        Store(hosts.direct).remove(name)
         return None
     before = league.histories()
     victim = kill(hosts, league, draw)

@@ -3,6 +3,7 @@
 import threading
 from datetime import UTC, datetime
 from email.message import Message
+from unittest.mock import Mock
 from urllib.error import HTTPError
 
 import pytest
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 from duel.cluster import notice
 from duel.cluster.__main__ import app
 from duel.cluster.notice import spot_end, wait_for_notice
+
+END = datetime(2026, 11, 23, 8, 22, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -26,24 +29,16 @@ def told(tmp_path, monkeypatch):
     server.server_close()
 
 
-def test_no_news_is_no_end(told):
+def test_no_news_is_no_end_and_a_notice_says_when(told):
     assert spot_end() is None
+    told.write_text('{"action": "terminate", "time": "2026-11-23T08:22:00Z"}', encoding="utf-8")
+    assert spot_end() == END
 
 
-def test_the_notice_says_when_even_if_some_questions_went_unanswered(told, monkeypatch):
-    answers = iter([HTTPError("", 503, "busy", Message(), None), None, OSError("away"), None])
-
-    def once():
-        answer = next(answers, "told")
-        if isinstance(answer, OSError):
-            raise answer
-        if answer == "told":
-            told.write_text('{"action": "terminate", "time": "2026-11-23T08:22:00Z"}', encoding="utf-8")
-            return spot_end()
-        return answer
-
-    monkeypatch.setattr(notice, "spot_end", once)
-    assert wait_for_notice() == datetime(2026, 11, 23, 8, 22, tzinfo=UTC)
+def test_some_questions_may_go_unanswered(told, monkeypatch):
+    busy = HTTPError("", 503, "busy", Message(), None)
+    monkeypatch.setattr(notice, "spot_end", Mock(side_effect=[busy, None, OSError("away"), None, END]))
+    assert wait_for_notice() == END
 
 
 def test_a_machine_of_no_cloud_says_so(monkeypatch):
