@@ -12,6 +12,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -25,6 +26,7 @@ from duel.store import Store, write_atomically
 EVERY = 20.0  # seconds between two copies
 STILL = 3 * EVERY  # a driver that has given no sign for so long is gone
 TRIES, PAUSE = 10, 1.0  # of reading a copy, seconds between them
+AT_ONCE = 4  # files on their way: an object store answers slowly; what comes from there is in memory, fakes too
 PATIENCE = 30.0  # a copy that fails is made again the next time
 COPY, LIST, SIGN = "run", "copied.json", "driver.json"
 STAYS = ("tune", ".lock")  # of the driver's machine alone
@@ -98,8 +100,8 @@ def _bring(folder: Path, store: Store) -> None:
     state = _copied(store, "run.json", digests.pop("run.json"))
     if json.loads(state).get("status") == "complete":
         digests = {name: digest for name, digest in digests.items() if not name.startswith(NOT_IN_A_REPORT)}
-    for name, digest in sorted(digests.items()):
-        write_atomically(folder / name, _copied(store, name, digest))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda name: write_atomically(folder / name, _copied(store, name, digests[name])), digests))
     write_atomically(folder / "run.json", state)
 
 
@@ -153,26 +155,30 @@ class _Mirror:
         """run.json goes last, as it was at first: a stage is not done there before its files are."""
         folder = self._run.path
         state = (folder / "run.json").read_bytes()
-        for path in sorted(folder.rglob("*")):
-            name = path.relative_to(folder)
-            if name.parts[0] in (*STAYS, "run.json") or path.suffix in (".partial", ".db-journal"):
-                continue
-            self._copy_file(path, name.as_posix())
-            if time.monotonic() - self._signed > EVERY:
-                self._give_sign()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for _ in pool.map(self._copy_file, filter(self._is_new, sorted(folder.rglob("*")))):
+                if time.monotonic() - self._signed > EVERY:
+                    self._give_sign()
         digests = {name: digest for name, (_, _, digest) in self._copied.items()}
         digests["run.json"] = hashlib.sha256(state).hexdigest()
         self._store.write(LIST, json.dumps(digests).encode())
         self._store.write(f"{COPY}/run.json", state, plain=True)
 
-    def _copy_file(self, path: Path, name: str) -> None:
+    def _is_new(self, path: Path) -> bool:
+        name = path.relative_to(self._run.path)
+        if name.parts[0] in (*STAYS, "run.json") or path.suffix in (".partial", ".db-journal"):
+            return False
         try:
-            stat = path.stat()
-            version = (stat.st_mtime_ns, stat.st_size)
-            if not path.is_file() or self._copied.get(name, ())[:2] == version:
-                return
-            data = _database(path) if path.suffix == ".db" else _mapped(path)
+            return path.is_file() and self._copied.get(name.as_posix(), ())[:2] != _version(path)
         except FileNotFoundError:  # the run has removed it meanwhile
+            return False
+
+    def _copy_file(self, path: Path) -> None:
+        name = path.relative_to(self._run.path).as_posix()
+        try:
+            version = _version(path)
+            data = _database(path) if path.suffix == ".db" else _mapped(path)
+        except FileNotFoundError:
             return
         self._store.write(f"{COPY}/{name}", data, plain=True)
         self._copied[name] = (*version, hashlib.sha256(data).hexdigest())
@@ -182,6 +188,11 @@ class _Mirror:
         sign = {"driver": self._run.data["driver"], "host": platform.node(), "working": working, "beats": self._beats}
         self._store.write(SIGN, json.dumps(sign).encode())
         self._signed = time.monotonic()
+
+
+def _version(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _mapped(path: Path) -> memoryview:

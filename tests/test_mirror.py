@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from duel import mirror
 from duel.errors import UsageError
 from duel.rundir import RunFolder
+from duel.store import Store
 
 
 @pytest.fixture
@@ -117,6 +119,25 @@ def test_a_storage_that_is_away_does_not_end_the_run(tmp_path, quick):
         some_work(run)
     assert "can't be written to" in notes[0]
     assert "not up to date" in notes[-1]
+
+
+@pytest.mark.parametrize("method", ["write", "read"])
+def test_files_do_not_wait_for_each_other(tmp_path, quick, monkeypatch, method):
+    """Each of a run's three files is held up until all are on their way."""
+    run, together = new_run(tmp_path / "head", tmp_path / "storage"), threading.Barrier(3, timeout=10)
+    really = getattr(Store, method)
+
+    def held_up(store: Store, name: str, *rest, **options):
+        if name.startswith(f"{mirror.COPY}/") and not name.endswith("run.json"):
+            together.wait()
+        return really(store, name, *rest, **options)
+
+    some_work(run)
+    monkeypatch.setattr(Store, method, held_up)
+    with mirror.mirrored(run, pytest.fail):
+        pass
+    mirror.fetch(tmp_path / "here", str(tmp_path / "storage"), print)
+    assert files(tmp_path / "here") == files(run.path) - {"tune/log"}
 
 
 def test_a_run_without_storage_stays_where_it_is(tmp_path):
