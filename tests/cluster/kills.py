@@ -15,8 +15,19 @@ from rack import WORKERS, League, Rack, lost, rack, scratch
 IDLE, AGENTS = "ray::IDLE", ("ray::RuntimeEnvAgent", "ray::DashboardAgent")  # an agent is a part of its raylet
 
 
-def kill_worker(hosts: Rack, league: League, draw: random.Random) -> str:
-    """One of the processes on the nodes that work for the league; one that waits for work only where none has any."""
+def kill_worker(hosts: Rack, league: League, draw: random.Random) -> str | None:
+    """One of the processes on the nodes that work for the league; one that waits for work only where none has any.
+
+    Before the first is there it is waited for. None if the league ends meanwhile.
+    """
+    while not (victim := _kill_one(hosts, draw)):
+        if league.process.poll() is not None:
+            return None
+        time.sleep(0.1)
+    return victim
+
+
+def _kill_one(hosts: Rack, draw: random.Random) -> str | None:
     found = {}
     for host in WORKERS:
         lines = hosts.lab.run(host, "pgrep -a -f '^ray::'", check=False).splitlines()
@@ -24,10 +35,10 @@ def kill_worker(hosts: Rack, league: League, draw: random.Random) -> str:
         found.update({(host, pid): title for pid, title in titles.items() if not title.startswith(AGENTS)})
     busy = {key: title for key, title in found.items() if not title.startswith(IDLE)}
     if not found:
-        return "no process works at that moment"
+        return None
     (host, pid), title = draw.choice(sorted((busy or found).items()))
-    hosts.lab.run(host, f"kill -9 {pid}", check=False)
-    return f"{title} on {host}"
+    killed = hosts.lab.run(host, f"kill -9 {pid} && echo killed", check=False)
+    return f"{title} on {host}" if killed else None
 
 
 def kill_raylet(hosts: Rack, league: League, draw: random.Random) -> str:
@@ -50,7 +61,8 @@ def kill_driver(hosts: Rack, league: League, draw: random.Random) -> str:
     return "the driver"
 
 
-KINDS: dict[str, Callable[[Rack, League, random.Random], str]] = {
+Kill = Callable[[Rack, League, random.Random], str | None]  # whom it killed
+KINDS: dict[str, Kill] = {
     "worker": kill_worker, "raylet": kill_raylet, "driver": kill_driver,
 }  # fmt: skip
 
@@ -76,19 +88,21 @@ def run_kills(count: int, seed: int) -> int:
     return int(bad > 0)
 
 
-def _one(hosts: Rack, whole: League, name: str, kill: Callable[[Rack, League, random.Random], str], after: float,
+def _one(hosts: Rack, whole: League, name: str, kill: Kill, after: float,
          draw: random.Random) -> bool | None:  # fmt: skip
     """Whether the league lost anything; None if it was over before anything could be killed."""
     begin, league = time.monotonic(), _league(hosts, name)
+    victim, before = None, {}
     try:
         league.wait(after)
     except subprocess.TimeoutExpired:
-        pass
-    else:
-        return None
-    before = league.histories()
-    victim = kill(hosts, league, draw)
+        before = league.histories()
+        victim = kill(hosts, league, draw)
     code = league.wait()
+    if victim is None:
+        if code != 0:
+            raise RuntimeError(league.printed)
+        return None
     wrong = lost(league, whole.folder, before) if code == 0 else [f"exit {code}"]
     seconds = time.monotonic() - begin
     print(f"{name}: after {after:.1f} s {victim}; report after {seconds:.0f} s; lost: {', '.join(wrong) or 'nothing'}",
