@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ from league_runs import TINY, TWO_SEASONS, league_process, run_league
 
 pytestmark = pytest.mark.slow
 
-WORKER_DIES = "season 2: detector trials"  # there it is not the driver that is killed, and the run goes on by itself
+WORKER_DIES = "season 2: generator trials"  # as these go on, one of their processes is killed too, and all goes on
 
 # Where to kill: the name of the moment, and how to see from outside that the run is in it.
 MOMENTS: dict[str, Callable[[Path], bool]] = {
@@ -25,9 +26,8 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
     "sparring fakes": lambda run: "kid_noise" in (run / "run.json").read_text(),
     "detector trials": lambda run: len(list(run.glob("trials/d*/state.pt"))) >= 1,
     "matches": lambda run: len(list(run.glob("work/scores/*/*.npy"))) >= 1,
-    "season 2: generator trials": lambda run: len(list(run.glob("trials/s2g*/state.pt"))) >= 1,
+    WORKER_DIES: lambda run: len(list(run.glob("trials/s2g*/state.pt"))) >= 1,
     "season 2: between table and models": lambda run: "s2g" in (run / "trials.csv").read_text(),
-    WORKER_DIES: lambda run: any(".no-" not in path.parent.name for path in run.glob("trials/s2d*/state.pt")),
     "season 2: detectors' twins": lambda run: len(list(run.glob("trials/s2d*.no-*/state.pt"))) >= 1,
     "weather": lambda run: len(list(run.glob("work/weather/*/*/*.npy"))) >= 1,
 }
@@ -69,9 +69,6 @@ def test_killed_in_every_stage(two_seasons, tmp_path, cache):
     process = start(first, cache, printed := tmp_path / "printed")
     for moment in MOMENTS:
         wait_for(moment, run, process)
-        if moment == WORKER_DIES:
-            kill_a_worker(process)
-            continue
         process.kill()
         process.wait()
         kept = finished_work(run)
@@ -79,6 +76,8 @@ def test_killed_in_every_stage(two_seasons, tmp_path, cache):
         before = kept
         histories.update(reported(run))
         process = start(again, cache, printed)
+        if moment == WORKER_DIES:
+            kill_a_worker(process)
     code, text = process.wait(400), printed.read_text(encoding="utf-8")
     assert code == 0, text
     assert text.splitlines()[-1] == str(run / "index.html")
@@ -105,14 +104,23 @@ def check_histories(run: Path, histories: dict[str, list]) -> None:
 
 
 def kill_a_worker(process: subprocess.Popen) -> None:
-    """SIGKILL one process that is at work on a trial."""
-    workers = [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if b"ray::ResourceTrainable" in path.read_bytes() and is_below(int(path.parent.name), process.pid)
-    ]
-    assert workers, "no process of a trial was found"
+    """SIGKILL one process that trains, once there is one."""
+    deadline = time.monotonic() + 300
+    while not (workers := training(process.pid)):
+        assert process.poll() is None, "the run ended before a trial trained"
+        assert time.monotonic() < deadline, "no trial ever trained"
+        time.sleep(0.03)
     os.kill(workers[0], signal.SIGKILL)
+
+
+def training(driver: int) -> list[int]:
+    """Processes of the driver's trials that train at this moment."""
+    pids = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            if b"ray::ResourceTrainable.train" in path.read_bytes() and is_below(int(path.parent.name), driver):
+                pids.append(int(path.parent.name))
+    return pids
 
 
 def is_below(pid: int, ancestor: int) -> bool:
