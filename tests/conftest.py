@@ -6,20 +6,6 @@ from pathlib import Path
 import pytest
 from league_runs import TINY, TWO_SEASONS, run_league
 
-LEAGUES = {"tiny_run", "two_seasons"}
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Tests that look at the same leagues come first, as they take longest; with `-n` one process has them all.
-
-    Every other file's tests have one process too, and their fixtures are made once.
-    """
-    items.sort(key=lambda item: LEAGUES.isdisjoint(item.fixturenames))
-    for item in items:
-        group = str(item.path) if LEAGUES.isdisjoint(item.fixturenames) else "leagues"
-        item.add_marker(pytest.mark.xdist_group(group))
-
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> Path:
