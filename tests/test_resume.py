@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +16,6 @@ from league_runs import TINY, TWO_SEASONS, league_process, run_league
 
 pytestmark = pytest.mark.slow
 
-WORKER_DIES = "season 2: generator trials"  # as these go on, one of their processes is killed too, and all goes on
-
 # Where to kill: the name of the moment, and how to see from outside that the run is in it.
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "faces": lambda run: (run / "run.json").exists(),
@@ -26,7 +23,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
     "sparring fakes": lambda run: "kid_noise" in (run / "run.json").read_text(),
     "detector trials": lambda run: len(list(run.glob("trials/d*/state.pt"))) >= 1,
     "matches": lambda run: len(list(run.glob("work/scores/*/*.npy"))) >= 1,
-    WORKER_DIES: lambda run: len(list(run.glob("trials/s2g*/state.pt"))) >= 1,
+    "season 2: generator trials": lambda run: len(list(run.glob("trials/s2g*/state.pt"))) >= 1,
     "season 2: between table and models": lambda run: "s2g" in (run / "trials.csv").read_text(),
     "season 2: detectors' twins": lambda run: len(list(run.glob("trials/s2d*.no-*/state.pt"))) >= 1,
     "weather": lambda run: len(list(run.glob("work/weather/*/*/*.npy"))) >= 1,
@@ -49,38 +46,30 @@ def reported(run: Path) -> dict[str, list]:
     return histories
 
 
-def start(arguments: list, cache: Path, printed: Path) -> subprocess.Popen:
-    # Not to a pipe: Ray's processes outlive a driver that was killed, and would keep it open.
-    with open(printed, "w", encoding="utf-8") as file:
-        return league_process(*arguments, cache=cache, stdout=file, stderr=subprocess.STDOUT)
-
-
-def wait_for(moment: str, run: Path, process: subprocess.Popen) -> None:
+def kill_at(moment: str, run: Path, arguments: list, cache: Path) -> None:
+    """Start the command, wait for the moment, SIGKILL the driver and wait until its Ray is gone too."""
+    process = league_process(*arguments, cache=cache, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not (run.exists() and MOMENTS[moment](run)):
         assert process.poll() is None, f"the run ended before the moment {moment!r}"
         assert time.monotonic() < deadline, f"the moment {moment!r} never came"
         time.sleep(0.03)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def test_killed_in_every_stage(two_seasons, tmp_path, cache):
     run, before, histories = tmp_path / "killed", {}, {}
     first, again = [*TWO_SEASONS, "--out", tmp_path, "--name", "killed"], ["--out", tmp_path, "--resume", "killed"]
-    process = start(first, cache, printed := tmp_path / "printed")
-    for moment in MOMENTS:
-        wait_for(moment, run, process)
-        process.kill()
-        process.wait()
+    for number, moment in enumerate(MOMENTS):
+        kill_at(moment, run, again if number else first, cache)
         kept = finished_work(run)
         assert before.items() <= kept.items(), f"finished work was done again before {moment!r}"
         before = kept
         histories.update(reported(run))
-        process = start(again, cache, printed)
-        if moment == WORKER_DIES:
-            kill_a_worker(process)
-    code, text = process.wait(400), printed.read_text(encoding="utf-8")
-    assert code == 0, text
-    assert text.splitlines()[-1] == str(run / "index.html")
+    done = run_league(*again, cache=cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == str(run / "index.html")
     assert before.items() <= finished_work(run).items()
     for table in ("matches.csv", "leaderboard.csv", "twin_matches.csv", "scouting.csv", "guard.csv"):
         assert (run / table).read_text() == (two_seasons / table).read_text(), table
@@ -103,24 +92,20 @@ def check_histories(run: Path, histories: dict[str, list]) -> None:
             assert [e["seconds"] for e in final[: len(entries)]] == [e["seconds"] for e in entries]
 
 
-def kill_a_worker(process: subprocess.Popen) -> None:
-    """SIGKILL one process that trains, once there is one."""
+def kill_a_worker(run: Path, process: subprocess.Popen) -> None:
+    """SIGKILL one process of a trial that has reported."""
     deadline = time.monotonic() + 300
-    while not (workers := training(process.pid)):
-        assert process.poll() is None, "the run ended before a trial trained"
-        assert time.monotonic() < deadline, "no trial ever trained"
+    while not list(run.glob("trials/g*/state.pt")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.03)
+    workers = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if b"ray::ResourceTrainable" in path.read_bytes() and is_below(int(path.parent.name), process.pid)
+    ]
+    assert workers, "no process of a trial was found"
     os.kill(workers[0], signal.SIGKILL)
-
-
-def training(driver: int) -> list[int]:
-    """Processes of the driver's trials that train at this moment."""
-    pids = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
-            if b"ray::ResourceTrainable.train" in path.read_bytes() and is_below(int(path.parent.name), driver):
-                pids.append(int(path.parent.name))
-    return pids
 
 
 def is_below(pid: int, ancestor: int) -> bool:
@@ -129,6 +114,18 @@ def is_below(pid: int, ancestor: int) -> bool:
             return True
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     return False
+
+
+def test_the_same_seed_gives_the_same_matches_even_if_a_worker_is_killed(tiny_run, tmp_path, cache):
+    process = league_process(
+        "--sweep", TINY, "--trials", 6, "--out", tmp_path, "--name", "b", "--seed", 7, cache=cache,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    kill_a_worker(tmp_path / "b", process)
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    for table in ("matches.csv", "leaderboard.csv"):
+        assert (tmp_path / "b" / table).read_text() == (tiny_run[0] / table).read_text()
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path, cache):

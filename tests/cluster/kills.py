@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 from league_runs import TINY
 from rack import WORKERS, League, Rack, lost, rack, scratch
@@ -20,11 +21,9 @@ def kill_worker(hosts: Rack, league: League, draw: random.Random) -> str | None:
 
     Before the first is there it is waited for. None if the league ends meanwhile.
     """
-    while not (victim := _kill_one(hosts, draw)):
-        if league.process.poll() is not None:
-            return None
-        time.sleep(0.1)
-    return victim
+    with suppress(RuntimeError):
+        return league.wait_until(lambda: _kill_one(hosts, draw))
+    return None
 
 
 def _kill_one(hosts: Rack, draw: random.Random) -> str | None:
