@@ -5,6 +5,8 @@ Training, scoring and the feature network use these functions and stay the same 
 
 import copy
 import ctypes
+import gc
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import pairwise
@@ -17,7 +19,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from duel.watchdog import pulse, watched
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+DETERMINISTIC = "DUEL_DETERMINISTIC"
 _CPU_HAS_BF16: bool = bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+# float32 is asked for where bfloat16 would lose something: TF32, cuDNN's default, keeps no more bits of a product.
+torch.backends.cudnn.allow_tf32 = False
+if os.environ.get(DETERMINISTIC) == "1":
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once
 
 
 def pick_device() -> torch.device:
@@ -63,7 +71,28 @@ def scoring_batch(device: torch.device) -> int:
 def release() -> None:
     """Give back GPU memory that this process keeps for later; an idle worker would keep it from the trials."""
     if torch.cuda.is_available():
+        gc.collect()  # networks with parametrised weights hold themselves
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def training_kernels(device: torch.device) -> Iterator[None]:
+    """Inside, cuDNN tries its kernels for each new shape and keeps the fastest; DUEL_DETERMINISTIC=1: only those that
+    add up in the same order each time. Where images are only read, its first choice runs, the same each time.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, same = torch.backends.cudnn, os.environ.get(DETERMINISTIC) == "1"
+    before = cudnn.benchmark, cudnn.deterministic, torch.are_deterministic_algorithms_enabled()
+    cudnn.benchmark, cudnn.deterministic = not same, same
+    torch.use_deterministic_algorithms(same or before[2], warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nobody reads any
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before[:2]
+        torch.use_deterministic_algorithms(before[2], warn_only=True)
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -15,6 +15,7 @@ from duel.models.detector import Detector, calibrated
 from duel.models.inference import predict_logits
 from duel.scores import auc, calibration, calibration_error, sigmoid
 from duel.train.augment import blur, flip, jpeg, noise
+from duel.train.graphs import Values, recordable
 from duel.train.loop import Diverged, ImageFeed, Trainer, mix, seeded
 
 
@@ -56,9 +57,10 @@ class DetectorTrainer(Trainer):
         with seeded(device, seed, 3):
             network = cast(Detector, build("detector", family, image_size, settings))
         self._network = cast(Detector, place(network if start is None else _started(network, start), device))
-        self._adam = torch.optim.AdamW(
+        adam = torch.optim.AdamW(
             self._network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True
         )
+        self._adam = recordable(adam, device)
         self.parts = {"detector": self._network, "adam": self._adam}
 
     @property
@@ -76,10 +78,12 @@ class DetectorTrainer(Trainer):
         super().load_state_dict(state)
         self._read_at = -1
 
-    def _step(self) -> dict[str, Tensor]:
+    def _inputs(self) -> Values:
         position = self.images // 2
-        batches = [feed.batch(position, self._half) for feed in (self._reals, self._fakes)]
-        images = self._augment(to_network(torch.cat(batches)))
+        return {"images": torch.cat([feed.batch(position, self._half) for feed in (self._reals, self._fakes)])}
+
+    def _step(self, kind: None, inputs: Values) -> Values:
+        images = self._augment(to_network(inputs["images"]))
         self._network.train()
         with autocast(self.device):
             logits = self._network(images)

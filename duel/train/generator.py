@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +15,19 @@ from duel.losses import OBJECTIVES, discriminator_loss, generator_loss, gradient
 from duel.models import build, build_discriminator
 from duel.models.inference import make_fakes, make_noise, render
 from duel.train.augment import diff_augment
+from duel.train.graphs import Values, recordable
 from duel.train.loop import ImageFeed, Trainer, mix, seeded
 from duel.train.rivals import Rivals
 
 EMA_RAMP = 0.1  # the average's half-life is never longer than this share of the images seen so far
 NORM_BATCHES, NORM_BATCH = 8, 128  # noise that sets the averaged generator's batch-norm statistics
+
+
+class StepKind(NamedTuple):
+    """What makes one step differ from another: whether a penalty is due, and which of the rivals' panel is met."""
+
+    penalty: bool
+    rival: int | None
 
 
 class GeneratorTrainer(Trainer):
@@ -63,10 +71,14 @@ class GeneratorTrainer(Trainer):
             for name, network in self._networks().items():
                 network.load_state_dict(start[name])
         self._averaged_at = -1  # the image count at which its buffers were last set
+        self._followers: list[Tensor] = list(self._averaged.parameters())
+        self._leaders: list[Tensor] = list(self._live.parameters())
         betas = (settings.beta1, settings.beta2)
         adam = torch.optim.Adam
-        self._live_adam = adam(self._live.parameters(), settings.lr_generator, betas, fused=True)
-        self._judge_adam = adam(self._judge.parameters(), settings.lr_discriminator, betas, fused=True)
+        self._live_adam = recordable(adam(self._live.parameters(), settings.lr_generator, betas, fused=True), device)
+        self._judge_adam = recordable(
+            adam(self._judge.parameters(), settings.lr_discriminator, betas, fused=True), device
+        )
         self.parts = {
             **self._networks(),
             "generator_adam": self._live_adam,
@@ -101,19 +113,27 @@ class GeneratorTrainer(Trainer):
         """The fakes of the same `fixed_noise_count` noise vectors each time: one picture of an animation."""
         return self.sample(self._fixed_noise)
 
-    def _step(self) -> dict[str, Tensor]:
-        reals = to_network(self._feed.batch(self.images, self.batch_size))
+    def _inputs(self) -> Values:
+        return {"reals": self._feed.batch(self.images, self.batch_size)}
+
+    def _kind(self) -> "StepKind":
+        at, rivals = self.settings, self._rivals
+        due = self.images // self.batch_size % at.penalty_every == 0
+        return StepKind(due and (at.r1 > 0 or at.r2 > 0), rivals.drawn(self.seed, 6, self.images) if rivals else None)
+
+    def _step(self, kind: "StepKind", inputs: Values) -> Values:
+        reals = to_network(inputs["reals"])
         noise = torch.randn(self.batch_size, self.settings.latent, device=self.device)
         with autocast(self.device):
             fakes = self._live(noise)
-        losses = {"loss_discriminator": self._discriminator_step(reals, fakes.detach())}
-        losses.update(self._generator_step(reals, fakes))
-        self._average()
+        losses = {"loss_discriminator": self._discriminator_step(reals, fakes.detach(), kind.penalty)}
+        losses.update(self._generator_step(reals, fakes, kind.rival))
         return losses
 
-    def _discriminator_step(self, reals: Tensor, fakes: Tensor) -> Tensor:
-        """Tell this batch's reals from this batch's fakes, and every `penalty_every` steps do so smoothly."""
-        r1, r2 = self._penalty_weights()
+    def _discriminator_step(self, reals: Tensor, fakes: Tensor, penalty: bool) -> Tensor:
+        """Tell this batch's reals from this batch's fakes; where a penalty is due, do so smoothly."""
+        due = self.settings.penalty_every if penalty else 0  # lazy regularisation makes up for the rest (Karras 2020)
+        r1, r2 = due * self.settings.r1, due * self.settings.r2
         reals = self._shown(reals).detach().requires_grad_(r1 > 0)
         fakes = self._shown(fakes).detach().requires_grad_(r2 > 0)
         real_logits, fake_logits = self._judge_logits(reals), self._judge_logits(fakes)
@@ -125,13 +145,7 @@ class GeneratorTrainer(Trainer):
         _descend(loss, self._judge_adam)
         return loss
 
-    def _penalty_weights(self) -> tuple[float, float]:
-        """R1's and R2's gamma at this step: 0, or with lazy regularisation now and then its multiple (Karras 2020)."""
-        every = self.settings.penalty_every
-        due = every if self.images // self.batch_size % every == 0 else 0
-        return due * self.settings.r1, due * self.settings.r2
-
-    def _generator_step(self, reals: Tensor, fakes: Tensor) -> dict[str, Tensor]:
+    def _generator_step(self, reals: Tensor, fakes: Tensor, rival: int | None) -> Values:
         """Put the same fakes before the better discriminator, whose own gradients nobody needs."""
         self._judge.requires_grad_(False)
         fake_logits = self._judge_logits(self._shown(fakes))
@@ -140,8 +154,8 @@ class GeneratorTrainer(Trainer):
             with torch.no_grad():
                 real_logits = self._judge_logits(self._shown(reals))
         losses = {"loss_generator": generator_loss(self.settings.objective, fake_logits, real_logits)}
-        if self._rivals and self._rivals.weight > 0:
-            losses["loss_evasion"] = self._rivals.loss(fakes)
+        if self._rivals and rival is not None:
+            losses["loss_evasion"] = self._rivals.loss(fakes, rival)
         _descend(sum(losses.values(), torch.zeros((), device=self.device)), self._live_adam)
         self._judge.requires_grad_(True)
         return losses
@@ -155,12 +169,13 @@ class GeneratorTrainer(Trainer):
         with autocast(self.device):
             return self._judge(images)
 
-    def _average(self) -> None:
+    def _after_step(self) -> None:
+        """The average of the weights, whose pace depends on the image count."""
         half_life: float = self.settings.ema_images
         if self._young:
             half_life = min(half_life, EMA_RAMP * self.images)
         keep = 0.5 ** (self.batch_size / half_life) if half_life > 0 else 0.0
-        torch._foreach_lerp_(list(self._averaged.parameters()), list(self._live.parameters()), 1 - keep)
+        torch._foreach_lerp_(self._followers, self._leaders, 1 - keep)
 
     @torch.no_grad()
     def _set_buffers(self) -> None:
