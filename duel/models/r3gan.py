@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from duel.families import R3ganSettings
+from duel.models.convolutions import Grouped
 from duel.models.layers import growing, stages_down_to
 
 WIDEST = 8
@@ -33,7 +34,7 @@ class Block(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(width, hidden, 1),
             nn.LeakyReLU(SLOPE, inplace=True),
-            nn.Conv2d(hidden, hidden, 3, padding=1, groups=groups),
+            Grouped(hidden, hidden, groups),
             nn.LeakyReLU(SLOPE, inplace=True),
             nn.Conv2d(hidden, width, 1, bias=False),
         )

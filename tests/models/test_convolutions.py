@@ -45,6 +45,16 @@ def check(fast, plain, inputs):
 
 
 @pytest.mark.usefixtures("as_on_a_cpu_in_bfloat16")
+def test_one_gradient_may_be_asked_for_alone():
+    torch.manual_seed(0)
+    x, weight, bias = doubles(2, 3, 8, 8), doubles(5, 3, 4, 4), doubles(5)
+    for function, inputs in ((halve, (x, weight, bias)), (double, (doubles(2, 5, 4, 4), weight))):
+        y = function(*inputs).square().sum()
+        for one, whole in zip(inputs, torch.autograd.grad(y, inputs, retain_graph=True), strict=True):
+            assert torch.equal(torch.autograd.grad(y, one, retain_graph=True)[0], whole)
+
+
+@pytest.mark.usefixtures("as_on_a_cpu_in_bfloat16")
 def test_gradients_have_gradients():
     """Penalties on gradients (R1) are trained through them."""
     torch.manual_seed(0)
