@@ -1,4 +1,7 @@
-"""Entrants whose results are known beforehand, and a progress view that says nothing."""
+"""Entrants whose results are known beforehand, a progress view that says nothing, and graphs that need no GPU."""
+
+import contextlib
+from collections import Counter
 
 import numpy as np
 import torch
@@ -97,3 +100,33 @@ class Silent:
 
     def __getattr__(self, name: str):
         return lambda *args, **kwargs: None
+
+
+class StandIn:
+    """A recorder of duel.train.graphs that needs no GPU: recording is to remember the work, replaying to do it.
+
+    Each time with what then lies in the tensors that the work was recorded with.
+    """
+
+    def __init__(self):
+        self.calls = Counter()
+        self.inside = False
+
+    @contextlib.contextmanager
+    def at_work(self):
+        self.inside = True
+        yield
+        self.inside = False
+
+    def record(self, work):
+        assert self.inside
+        self.calls["recorded"] += 1
+
+        def replay():
+            self.calls["replayed"] += 1
+            return work()
+
+        return replay
+
+    def recover(self):
+        self.calls["recovered"] += 1

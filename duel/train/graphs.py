@@ -159,6 +159,7 @@ class Graphs:
                 self.note = f"a CUDA graph's step differs from the plain one by {apart:.2g} of its change"
         except (RuntimeError, ValueError) as error:  # PyTorch's refusals; the device may still be sound
             self._recorder.recover()
+            self._kinds.clear()  # graphs that there are already take their random numbers from the state before
             self.note = f"no CUDA graph can be made: {' '.join(str(error).split())[:200]}"
         finally:
             _put(groups, plain)

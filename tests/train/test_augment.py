@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from duel.train import augment
 from duel.train.augment import blur, colour, cutout, diff_augment, flip, jpeg, jpeg_round_trip, noise, translate
 
 
@@ -132,3 +134,23 @@ def test_jpeg_quality_is_taken_per_image():
     quality = torch.tensor([30.0, 95.0]).view(2, 1, 1, 1)
     damage = (jpeg_round_trip(images, quality) - images).abs().mean((1, 2, 3))
     assert damage[0] > 2 * damage[1]
+
+
+def test_jpeg_makes_its_tables_once_and_for_training(monkeypatch):
+    """Made anew they would be copied to a GPU at each step, which waits for it."""
+    monkeypatch.setattr(augment, "_placed", {})
+    images = smooth_images(2, 32)
+    with torch.inference_mode():
+        first = jpeg_round_trip(images, torch.full((2, 1, 1, 1), 50.0))
+    monkeypatch.setattr(augment, "_make_tables", None)
+    images.requires_grad_()
+    again = jpeg_round_trip(images, torch.full((2, 1, 1, 1), 50.0))
+    again.sum().backward()
+    assert (again == first).all()
+
+
+def test_a_simulation_leaves_no_tables_behind(monkeypatch):
+    monkeypatch.setattr(augment, "_placed", {})
+    with FakeTensorMode():
+        jpeg_round_trip(torch.zeros(2, 3, 32, 32), torch.full((2, 1, 1, 1), 50.0))
+    assert type(jpeg_round_trip(smooth_images(2, 32), torch.full((2, 1, 1, 1), 50.0))) is torch.Tensor

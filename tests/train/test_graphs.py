@@ -1,11 +1,9 @@
 """Recorded steps: the whole logic with a recorder that needs no GPU. tests/gpu holds the real one to the same."""
 
-import contextlib
-from collections import Counter
-
 import planted
 import pytest
 import torch
+from planted import StandIn
 from test_training import FAMILIES, SMALL_GAN, SPECTRAL, blobs, detection, gan, through_a_file, timeless
 
 from duel.families import Resnet18Settings
@@ -14,33 +12,6 @@ from duel.train.graphs import MOST, WARM_UP, Graphs, graphs_for
 from duel.train.rivals import Rivals
 
 CPU = torch.device("cpu")
-
-
-class StandIn:
-    """Recording is to remember the work, replaying to do it with what then lies in the recorded inputs."""
-
-    def __init__(self):
-        self.calls = Counter()
-        self.inside = False
-
-    @contextlib.contextmanager
-    def at_work(self):
-        self.inside = True
-        yield
-        self.inside = False
-
-    def record(self, work):
-        assert self.inside
-        self.calls["recorded"] += 1
-
-        def replay():
-            self.calls["replayed"] += 1
-            return work()
-
-        return replay
-
-    def recover(self):
-        self.calls["recovered"] += 1
 
 
 def recorded(trainer, recorder=None):
