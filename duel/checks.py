@@ -29,10 +29,9 @@ def leave_families_out(league: League) -> None:
     settings, stage = league.sweep.detectors, "families left out"
     if league.run.done(stage) or len(families) < 2 or not settings.leave_family_out:
         return
-    room = league.cluster.fit(settings.resources)
-    sparring = sparring_fakes(league, league.seasons, "sparring fakes of all seasons", room)
-    job = Job("detector", settings, league.sweep.image_size, league.seed, league.storage, room, league.reals,
-              league.spans, league.seasons, **sparring)  # fmt: skip
+    sparring = sparring_fakes(league, league.seasons, "sparring fakes of all seasons")
+    job = Job("detector", settings, league.sweep.image_size, league.seed, league.storage,
+              league.trial_room("detector"), league.reals, league.spans, league.seasons, **sparring)  # fmt: skip
     table = league.trials("detector")
     best = best_of_each(table[table["season"] == league.seasons])  # another season's AUC is of other fakes
     designs = list(dict.fromkeys(first_of_line(league, name) for name in best))[: settings.leave_family_out]
@@ -120,7 +119,6 @@ def _some_fakes(league: League, name: str) -> ray.ObjectRef:
     return ray.put(np.asarray(fakes[: end - start]))
 
 
-@ray.remote
 def _reference(reals: np.ndarray, spans: dict[str, Span], storage: str, room: Room) -> Reference:
     with claimed(room) as device:
         network = feature_network(device=device)
@@ -128,7 +126,6 @@ def _reference(reals: np.ndarray, spans: dict[str, Span], storage: str, room: Ro
         return reference(real_features(Store(storage), network, real, device), real, train, device)
 
 
-@ray.remote
 def _guarded(fakes: np.ndarray, known: Reference, room: Room) -> dict[str, float]:
     with claimed(room) as device:
         return guard_row(fakes, known, feature_network(device=device), device)

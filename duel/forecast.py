@@ -4,10 +4,8 @@ import os
 from dataclasses import dataclass
 from functools import partial
 
-import ray
-
 from duel.cluster.connection import Cluster, cluster_address, connect, cpu_model, disconnect, wait_for
-from duel.config import Sweep, places
+from duel.config import Sweep, places, share
 from duel.plan import MANY_HOURS, Plan, Speeds, cautious_speeds, describe_plan, make_plan, measure_speeds
 from duel.progress import Progress, span
 from duel.tasks import Note, sized
@@ -42,7 +40,12 @@ def warn_if_long(sweep: Sweep, trials: int, seasons: int, weathers: int, cluster
         return  # without measuring, which takes seconds
     in_process = not cluster.joined and not cluster.gpus  # a GPU's memory is for the trials alone
     plan = _plan(
-        sweep, trials, seasons, weathers, cluster, _speeds(sweep, cluster, None if in_process else progress.note)
+        sweep,
+        trials,
+        seasons,
+        weathers,
+        cluster,
+        _speeds(sweep, trials, cluster, None if in_process else progress.note),
     )
     progress.note(f"estimate: about {span(plan.seconds)} for {plan.generators} + {plan.detectors} trials and "
                   f"{plan.matches} matches, if no trial is stopped early")  # fmt: skip
@@ -57,7 +60,7 @@ def warn_if_long(sweep: Sweep, trials: int, seasons: int, weathers: int, cluster
 def _forecast(
     sweep: Sweep, trials: int, seasons: int, weathers: int, faces: str, cluster: Cluster, note: Note | None
 ) -> Forecast:
-    plan = _plan(sweep, trials, seasons, weathers, cluster, _speeds(sweep, cluster, note))
+    plan = _plan(sweep, trials, seasons, weathers, cluster, _speeds(sweep, trials, cluster, note))
     gpus = f"{cluster.gpus} GPUs ({', '.join(cluster.gpu_names)})" if cluster.gpus else "no GPU"
     where = f"{cluster.nodes} node{'s' * (cluster.nodes != 1)}, {cluster.cpus} CPU cores ({cluster.cpu_model}), {gpus}"
     return Forecast(plan, describe_plan(plan, sweep, faces, where, _at_once(sweep, cluster)))
@@ -67,13 +70,14 @@ def _plan(sweep: Sweep, trials: int, seasons: int, weathers: int, cluster: Clust
     return make_plan(sweep, trials, seasons, weathers, speeds, _at_once(sweep, cluster))
 
 
-def _speeds(sweep: Sweep, cluster: Cluster, note: Note | None) -> Speeds:
+def _speeds(sweep: Sweep, trials: int, cluster: Cluster, note: Note | None) -> Speeds:
     """Measured in this process or, where `note` is given, in a Ray task on a node that has what a trial needs."""
-    threads = {side: int(cluster.fit(sweep.side(side).resources)["cpu"]) for side in SIDES}
-    room = cluster.fit(sweep.generators.resources)
+    rooms = {side: cluster.fit_trials(sweep.side(side), share(trials, side)) for side in SIDES}
+    threads = {side: int(room["cpu"]) for side, room in rooms.items()}
     if note is None:
         return measure_speeds(sweep, threads)
-    task = sized(ray.remote(max_calls=1)(measure_speeds), room)
+    room = rooms["generator"]
+    task = sized(measure_speeds, room, once=True)  # it leaves a GPU's memory full of what it measured
     return wait_for(partial(task.remote, sweep, threads), room, note)
 
 

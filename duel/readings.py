@@ -12,6 +12,10 @@ where (at play) = 1 + ceil(places / tasks a generator), and places = tasks that 
 cores. One more than are at play, as Ray gives an array's memory back some time after its last reference has gone
 (`python tests/bench mission_league` measures it). The driver holds no fakes: it passes them from the store to their
 file and, on resume, back.
+
+In weather images are changed once a block, in tasks that need no GPU, and each set at play counts twice: changed, and
+as it was, so that Ray can change it again where a node is lost. A GPU reads a set sooner than a core changes one: AHEAD
+more are at play for it.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,29 +33,31 @@ from duel.models.inference import make_fakes, predict_each
 from duel.progress import Watch
 from duel.seeds import derive
 from duel.store import write_array
-from duel.tasks import Note, Room, Task, places_for, sized
+from duel.tasks import Note, Room, Task, ends_processes, places_for, sized
 from duel.weather import Weather, change
 
 Span = tuple[int, int]  # first and last + 1 row of an array
 
 READERS = 4  # detectors a task, at most: images reach a GPU once for all of them; a kill loses so many readings a place
 BLOCK = 16  # detectors whose models are in the object store at once
+AHEAD = 2  # sets more at play in weather that a GPU reads: a core takes 2 to 5 s to change 15,000 images of 64x64
+CORE: Room = {"cpu": 1, "gpu": 0.0}  # what changing images reserves: it is all done on one
 REALS = "reals"  # in the place of a generator's name
 
 
-@ray.remote
 def _make_fakes(generator: torch.nn.Module, count: int, seed: int, room: Room) -> np.ndarray:
     with claimed(room) as device:
         return make_fakes(generator.to(device), count, seed, device)
 
 
-@ray.remote
-def _score(images: np.ndarray, span: Span, room: Room, weather: tuple[Weather, int] | None,
-           *detectors: torch.nn.Module) -> np.ndarray:  # fmt: skip
+def _change(images: np.ndarray, span: Span, weather: Weather, seed: int) -> np.ndarray:
+    with claimed(CORE):
+        return change(images[slice(*span)], weather, seed)
+
+
+def _score(images: np.ndarray, span: Span, room: Room, *detectors: torch.nn.Module) -> np.ndarray:
     with claimed(room) as device:
-        shown = images[span[0] : span[1]]
-        shown = change(shown, *weather) if weather else shown
-        return predict_each([d.to(device) for d in detectors], shown, device)
+        return predict_each([d.to(device) for d in detectors], images[slice(*span)], device)
 
 
 class _Tasks:
@@ -175,8 +181,10 @@ class _Block:
     def __init__(self, ground: Ground, generators: dict[str, Path], models: dict[str, ray.ObjectRef], done: int):
         self.ground, self.fakes, self.generators, self.models = ground, ground.fakes, generators, models
         self.done, self.tasks = done, _Tasks()
-        self.readers, self.at_play = schedule(len(models), places_for(ground.room))
-        self.left: dict[str, int] = {}  # what is being made or read -> readings to come
+        self.readers, at_play = schedule(len(models), places_for(ground.room), ends_processes(ground.room))
+        self.at_play = at_play + (AHEAD if ground.weather and ground.room["gpu"] else 0)
+        self.left: dict[str, int] = {}  # what is being made, changed or read -> readings to come
+        self.changes: dict[str, Task] = {}  # what is at play -> its change by weather, which holds the images before it
 
     def read(self) -> int:
         """Have all readings on disk; returns how many the league has by now."""
@@ -194,24 +202,38 @@ class _Block:
     def _begin(self, images: str, detectors: list[str]) -> None:
         self.left[images] = len(detectors)
         if images == REALS:
-            self._read(images, detectors, self.ground.reals, self.ground.span)
+            self._show(images, detectors, self.ground.reals, self.ground.span)
         elif self.fakes.path(images).exists():
-            self._read(images, detectors, self.fakes.kept(images), (0, self.fakes.count))
+            self._show(images, detectors, self.fakes.kept(images), (0, self.fakes.count))
         else:
             self.tasks.add(self.fakes.make(images, self.generators[images]), partial(self._made, images, detectors))
 
     def _made(self, generator: str, detectors: list[str], task: Task) -> None:
         # To their file before anyone reads them: a resumed run goes on with the very same fakes.
         self.fakes.keep(generator, task)
-        self._read(generator, detectors, task.ref, (0, self.fakes.count))
+        self._show(generator, detectors, task.ref, (0, self.fakes.count))
+
+    def _show(self, images: str, detectors: list[str], ref: ray.ObjectRef, span: Span) -> None:
+        """Have the images read, first changed if there is weather: once for all detectors, while others are read."""
+        ground = self.ground
+        if ground.weather is None:
+            self._read(images, detectors, ref, span)
+            return
+        seed = derive(ground.seed, "weather", images)
+        submit = partial(sized(_change, CORE).remote, ref, span, ground.weather, seed)
+        self.changes[images] = Task(submit, ground.watch.note)
+        self.tasks.add(self.changes[images], partial(self._changed, images, detectors))
+
+    def _changed(self, images: str, detectors: list[str], task: Task) -> None:
+        task.result()
+        self._read(images, detectors, task.ref, (0, self.fakes.count))
 
     def _read(self, images: str, detectors: list[str], ref: ray.ObjectRef, span: Span) -> None:
         for names in batches(detectors, self.readers):
             models = [self.models[name] for name in names]
-            ground = self.ground
-            weather = (ground.weather, derive(ground.seed, "weather", images)) if ground.weather else None
-            submit = partial(sized(_score, ground.room).remote, ref, span, ground.room, weather, *models)
-            self.tasks.add(Task(submit, ground.watch.note), partial(self._scored, images, names))
+            room, note = self.ground.room, self.ground.watch.note
+            submit = partial(sized(_score, room).remote, ref, span, room, *models)
+            self.tasks.add(Task(submit, note), partial(self._scored, images, names))
 
     def _scored(self, images: str, detectors: list[str], task: Task) -> None:
         for name, probs in zip(detectors, task.result(), strict=True):
@@ -219,6 +241,7 @@ class _Block:
         self.left[images] -= len(detectors)
         if not self.left[images]:
             del self.left[images]
+            self.changes.pop(images, None)
         self._count(len(detectors))
 
     def _count(self, readings: int) -> None:
@@ -226,9 +249,12 @@ class _Block:
         self.ground.watch.advance(self.done)
 
 
-def schedule(detectors: int, places: int) -> tuple[int, int]:
-    """Detectors a task, and generators at play: one more than keeps every place for a task busy."""
-    readers = min(READERS, -(-detectors // places))
+def schedule(detectors: int, places: int, ends: bool = False) -> tuple[int, int]:
+    """Detectors a task, and generators at play: one more than keeps every place for a task busy.
+
+    ends: every task costs a process of its own, so that they should be few and large.
+    """
+    readers = min(READERS, detectors if ends else -(-detectors // places))
     tasks = -(-detectors // readers)
     return readers, 1 + -(-places // tasks)
 

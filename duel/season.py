@@ -62,15 +62,12 @@ class Season:
 
     def _job(self, side: str) -> Job:
         league, settings = self.league, self.league.sweep.side(side)
-        room = league.cluster.fit(settings.resources)
         sweep = settings.model_copy(update={"budget": settings.budget_in(self.number)})
         rivalry: dict[str, Any] = {"elders": self._elders(), "caught": self._caught()} if self.number > 1 else {}
-        sparring = (
-            sparring_fakes(league, self.number, self._stage("sparring fakes"), room) if side == "detector" else {}
-        )
+        sparring = sparring_fakes(league, self.number, self._stage("sparring fakes")) if side == "detector" else {}
         return Job(
-            side, sweep, league.sweep.image_size, league.seed, league.storage, room, league.reals, league.spans,
-            self.number, self.number < league.seasons, **sparring, **rivalry,
+            side, sweep, league.sweep.image_size, league.seed, league.storage, league.trial_room(side), league.reals,
+            league.spans, self.number, self.number < league.seasons, **sparring, **rivalry,
         )  # fmt: skip
 
     def _elders(self) -> dict[str, ray.ObjectRef]:
@@ -149,12 +146,13 @@ class Season:
                 write_report(self.run.path)
 
 
-def sparring_fakes(league: League, season: int, stage: str, room: dict[str, float]) -> dict[str, Any]:
+def sparring_fakes(league: League, season: int, stage: str) -> dict[str, Any]:
     """Fakes of all generators so far, to train detectors on and to validate them on, and who these generators are.
 
     They stay in the object store, and are put there once: Tune never lets go of what a trial was given.
     """
     generators, known = league.entrants("generator", season), league.trials("generator", season)
+    room = league.cluster.fit(league.sweep.detectors.resources)
     train, validation = (league.spans[name][1] - league.spans[name][0] for name in ("detector_train", "validation"))
     refs: dict[str, dict[str, ray.ObjectRef]] = {}
     with league.run.stage(stage):

@@ -10,7 +10,7 @@ import pandas as pd
 import ray
 
 from duel.cluster.connection import Cluster, describe, probe_storage
-from duel.config import PARTITIONS, parse_sweep
+from duel.config import PARTITIONS, parse_sweep, share
 from duel.entrants import SHEET_COLUMNS
 from duel.errors import UsageError
 from duel.faces import load_faces, split_faces
@@ -24,7 +24,7 @@ from duel.standings import leaderboard
 from duel.store import Store
 from duel.sweep.job import LEGACIES
 from duel.sweep.yardsticks import start_yardsticks
-from duel.tasks import Task
+from duel.tasks import Room, Task
 from duel.weather import Weather, parse_weather
 
 LEAST_FACES = 16  # of a partition: fewer make no batch and no score
@@ -173,6 +173,10 @@ class League:
     def model(self, name: str) -> Path:
         """The folder of an entrant's or a twin's model."""
         return self.run.path / "models" / name
+
+    def trial_room(self, side: str) -> Room:
+        """What each trial of a side reserves; a twin too, which differs from its entrant in one thing alone."""
+        return self.cluster.fit_trials(self.sweep.side(side), share(self.run.data["trials_requested"], side))
 
     def ground(self, purpose: str = "league", weather: Weather | None = None, title: str = "matches") -> Ground:
         """The images of the league, or the validation images, for detectors to read."""

@@ -1,5 +1,9 @@
 """Tasks on Ray: what they reserve, and what becomes of them on a node where no process lives."""
 
+import functools
+import os
+import signal
+import threading
 import uuid
 from collections.abc import Callable
 from datetime import datetime
@@ -20,8 +24,10 @@ Note = Callable[[str], None]
 
 TRIES = 3  # processes that die one after another on a node before it is taken for one where none lives
 PATIENCE = 60.0  # seconds in which a node starts a process, or is not judged
+LINGER = 10.0  # seconds without work after which a process gives up its GPU: longer than from task to task in a stage
 
 _drained: set[str] = set()  # ids of nodes that this process has drained: a task begun before is not to blame
+_ends: list[threading.Timer] = []  # in a process that has had a GPU: its end, unless a task comes before
 
 
 class Task:
@@ -114,9 +120,56 @@ def _died(ref: ray.ObjectRef) -> bool:
     return False
 
 
-def sized(task: Any, room: Room) -> Any:
-    """The remote function with what it reserves."""
-    return task.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
+def sized(function: Callable[..., Any], room: Room, once: bool = False) -> Any:
+    """The function as a remote one that reserves `room`; once: its process does nothing after it.
+
+    Else processes serve many tasks, as a new one costs seconds of imports and of opening a GPU, but where they would
+    end up on a wrong GPU: see `ends_processes`. One that has had a GPU keeps some 500 MB of it for as long as it
+    lives, so it ends once it has had no work for LINGER seconds. Ray gives such a process no tasks without a GPU.
+    """
+    if once or ends_processes(room):
+        remote = _remote(function, once=True)
+    else:
+        remote = _remote_lingering(function) if room["gpu"] else _remote(function)
+    return remote.options(num_cpus=room["cpu"], num_gpus=room["gpu"])
+
+
+def ends_processes(room: Room) -> bool:
+    """Whether a task that reserves `room` gets a new process, and the process ends with it.
+
+    A process keeps to the GPU that it opened first, whatever CUDA_VISIBLE_DEVICES says at a later task. That is the
+    right one where no node has another.
+    """
+    return room["gpu"] > 0 and any(n["Resources"].get("GPU", 0) > 1 for n in ray.nodes() if n["Alive"])
+
+
+# Kept, as each ray.remote makes a function of its own, which Ray would send to every process anew.
+@functools.cache
+def _remote(function: Callable[..., Any], once: bool = False) -> Any:
+    # Ray ends a GPU's process by itself only where num_gpus stands here; .options takes no max_calls.
+    return ray.remote(max_calls=int(once))(function)
+
+
+@functools.cache
+def _remote_lingering(function: Callable[..., Any]) -> Any:
+    @functools.wraps(function)
+    def work(*arguments: Any) -> Any:
+        return _work_and_linger(function, arguments)
+
+    return _remote(work)
+
+
+def _work_and_linger(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    while _ends:
+        _ends.pop().cancel()
+    try:
+        return function(*arguments)
+    finally:
+        # Ray's handler of SIGTERM. Should a task come at that very moment, Ray gives it to another process.
+        end = threading.Timer(LINGER, os.kill, (os.getpid(), signal.SIGTERM))
+        end.daemon = True
+        end.start()
+        _ends.append(end)
 
 
 def places_for(room: Room) -> int:

@@ -16,8 +16,10 @@ from duel import matches, readings
 from duel.faces import draw_faces
 from duel.families import family_settings
 from duel.models import build
+from duel.models.inference import predict_each
+from duel.seeds import derive
 from duel.train.detector import DetectorTrainer
-from duel.weather import parse_weather
+from duel.weather import change, parse_weather
 
 pytestmark = pytest.mark.slow
 SIZE, COUNT = 16, 1000
@@ -36,6 +38,15 @@ def local_ray():
 def reals() -> np.ndarray:
     """Twice COUNT faces: the league's held-out reals, and as many that no one has seen."""
     return draw_faces(2 * COUNT, SIZE, seed=5)
+
+
+@pytest.fixture
+def one_thread():
+    """As many as the tasks have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def detectors(held_out: np.ndarray) -> dict[str, nn.Module]:
@@ -154,6 +165,7 @@ def test_every_place_has_a_task_while_the_next_fakes_are_made(detectors, places)
     assert (at_play - 1) * -(-detectors // readers) >= places
     assert (at_play - 2) * -(-detectors // readers) < places
     assert 1 <= readers <= readings.READERS
+    assert readings.schedule(detectors, places, ends=True)[0] == min(detectors, readings.READERS)  # few processes
 
 
 def test_killed_between_readings_a_league_goes_on_with_the_same_fakes(local_ray, reals, tmp_path):
@@ -209,6 +221,41 @@ def test_weather_changes_both_classes_and_leaves_the_league_as_it_was(local_ray,
     assert rows["accuracy"].item() == 1.0
     assert matches.in_weather(rows, ground).item() == 0.5
     assert {path: path.read_bytes() for path in kept} == kept
+
+
+@pytest.mark.parametrize(("name", "gpu"), [("noise8", 0.0), ("jpeg50", 0.5)])
+def test_weather_changes_a_set_once_on_a_core_for_all_who_read_it(
+    local_ray, one_thread, reals, tmp_path, monkeypatch, name, gpu
+):
+    team_a = {n: Path(n) for n in ("a", "b", "c")}
+    team_b = {Path("bright"): planted.Brightness(0.1), Path("cnn"): detectors(reals[:COUNT])["cnn"].eval()}
+    generator = generators(reals)["dcgan"].eval()
+    monkeypatch.setattr(readings, "load_model", lambda folder: (team_b.get(folder, generator), {}))
+    monkeypatch.setattr(readings, "READERS", 1)
+    rooms, log, sized = [], tmp_path / "changed", readings.sized
+
+    def change_and_tell(images, span, weather, seed):
+        with log.open("a") as file:
+            file.write(f"{seed}\n")
+        return change(images[slice(*span)], weather, seed)
+
+    monkeypatch.setattr(readings, "_change", change_and_tell)
+    monkeypatch.setattr(
+        readings, "sized", lambda function, room: (rooms.append((function, room)), sized(function, ROOM))[1]
+    )
+    weather, span, seed = parse_weather(name)[0], (100, 300), 3
+    ground = readings.Ground(ray.put(reals), span, seed, tmp_path, {"cpu": 1, "gpu": gpu}, planted.Silent(),
+                             weather=weather)  # fmt: skip
+    readings.read_all(team_a, {path.name: path for path in team_b}, ground)
+    seeds = {images: derive(seed, "weather", images) for images in (readings.REALS, *team_a)}
+    assert sorted(map(int, log.read_text().split())) == sorted(seeds.values())
+    assert [room for function, room in rooms if function is change_and_tell] == 4 * [{"cpu": 1, "gpu": 0}]
+    for images in seeds:
+        before = reals[slice(*span)] if images == readings.REALS else np.load(ground.fakes.path(images))
+        shown = change(before, weather, seeds[images])
+        for path, detector in team_b.items():
+            wanted = predict_each([detector], shown, fp32.CPU)[0]
+            assert np.array_equal(np.load(ground.answers(path.name, images)), wanted)
 
 
 @pytest.mark.parametrize(("family", "values"), [("cnn", {"width": 16}), ("resnet18", {"width": 8, "depth": 2})])

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from duel.config import Resources
+from duel.config import Resources, SideSweep, places
 from duel.errors import DuelError, UsageError
 from duel.store import Store
 from duel.tasks import Note, Room, Task, sized
@@ -20,6 +20,7 @@ from duel.watchdog import limit
 
 # A worker process costs 3 CPU seconds to start, mostly imports. Kept idle for so long, it serves later stages too.
 IDLE_MINUTES = 10
+MOST_CORES = 8  # of a trial, unless its sweep asks for more: a guess, as small networks gain little from many threads
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Cluster:
         return {key: value for key, value in asdict(self).items() if key != "joined"}
 
     def fit(self, wanted: Resources) -> dict[str, float]:
-        """The cpu and gpu that one trial reserves here.
+        """The cpu and gpu that one task reserves here, of what the sweep file says.
 
         CPUs are no more than this machine has, and where there is no GPU the GPU counts as 0. A joined cluster
         without a single CPU is one whose workers are still to come (cluster.yaml's head runs no trials): it is
@@ -49,6 +50,19 @@ class Cluster:
             return {"cpu": wanted.cpu, "gpu": wanted.gpu}
         cpu = wanted.cpu if self.joined else min(wanted.cpu, self.cpus)
         return {"cpu": cpu, "gpu": min(wanted.gpu, self.gpus)}
+
+    def fit_trials(self, side: SideSweep, count: int) -> dict[str, float]:
+        """The cpu and gpu that each of a side's `count` trials reserves here.
+
+        On this machine alone they share out the cores that would lie idle, as many trials running at once as before.
+        The number of cores decides the last digits of a training on CPUs, so it follows from the machine and from
+        what a resumed run has again. Tasks keep to `fit`: there are more of them, and one core each is used best.
+        """
+        room = self.fit(side.resources)
+        if self.joined:
+            return room
+        at_once = min(side.max_concurrent, count, places(room, self.cpus, self.gpus))
+        return {**room, "cpu": max(room["cpu"], min(MOST_CORES, self.cpus // at_once))}
 
 
 def connect(address: str | None) -> Cluster:
@@ -100,7 +114,6 @@ def probe_storage(storage: str, room: Room, note: Note) -> str | None:
     return wait_for(partial(sized(_probe, room).remote, storage), room, note)
 
 
-@ray.remote
 def _probe(storage: str) -> str | None:
     store = Store(storage, patience=0)
     data = store.read("probe/driver")

@@ -46,7 +46,7 @@ def start_yardsticks(sweep: Sweep, seed: int, storage: str, reals: ray.ObjectRef
 
     reals, span: all reals and the validation partition's rows in them; room: the cpu and gpu that a task reserves.
     """
-    start = sized(ray.remote(_yardstick), room).remote
+    start = sized(_yardstick, room).remote
     return {f"kid_{name}": Task(partial(start, name, sweep, seed, storage, reals, span, room), note) for name in NAMES}
 
 

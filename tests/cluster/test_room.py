@@ -1,0 +1,52 @@
+"""What trials and tasks reserve on this machine and on a cluster."""
+
+import itertools
+
+import pytest
+
+from duel.cluster.connection import MOST_CORES, Cluster
+from duel.config import load_sweep, places
+from duel.league import SWEEPS
+
+QUICK = load_sweep(SWEEPS / "quick.yaml")  # 1 core, a quarter of a GPU, 4 trials at once
+MISSION = load_sweep(SWEEPS / "mission.yaml")  # 2 cores, the same
+
+
+def machine(cpus: int, gpus: int = 0, joined: bool = False) -> Cluster:
+    return Cluster(joined, 1, cpus, gpus, [], "", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "cluster", "trials", "cores"),
+    [
+        (QUICK, machine(2), 2, 1),  # as the sweep says: there is no core to spare
+        (QUICK, machine(4), 16, 1),
+        (QUICK, machine(3), 2, 1),  # one is left: both trials have the same
+        (QUICK, machine(16), 16, 4),
+        (QUICK, machine(16), 2, 8),
+        (QUICK, machine(16), 3, 5),
+        (QUICK, machine(2), 1, 2),
+        (QUICK, machine(64), 2, MOST_CORES),
+        (QUICK, machine(16, gpus=1), 16, 4),
+        (MISSION, machine(2), 16, 2),
+        (MISSION, machine(1), 16, 1),
+        (MISSION, machine(4), 16, 2),
+        (MISSION, machine(16, gpus=1), 16, 4),
+        (QUICK, machine(16, joined=True), 2, 1),  # nodes come and go, and others may work on it
+        (QUICK, machine(0, joined=True), 2, 1),
+    ],
+)
+def test_trials_of_this_machine_share_out_its_cores(sweep, cluster, trials, cores):
+    room = cluster.fit_trials(sweep.generators, trials)
+    assert room == {**cluster.fit(sweep.generators.resources), "cpu": cores}
+
+
+@pytest.mark.parametrize("sweep", [QUICK, MISSION])
+def test_no_fewer_trials_run_at_once(sweep):
+    side = sweep.detectors
+    for cpus, gpus, trials in itertools.product(range(1, 70), (0, 1, 2), (1, 2, 3, 16)):
+        here = machine(cpus, gpus)
+        wanted = min(side.max_concurrent, trials)
+        before, after = here.fit(side.resources), here.fit_trials(side, trials)
+        assert min(wanted, places(after, cpus, gpus)) == min(wanted, places(before, cpus, gpus))
+        assert after["cpu"] >= before["cpu"]
