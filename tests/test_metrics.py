@@ -1,7 +1,10 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 
+from duel import metrics
 from duel.errors import UsageError
 from duel.metrics import (
     FEATURE_NETWORK,
@@ -61,6 +64,37 @@ def test_kid_averages_over_subsets():
     assert kid(x, y, seed=3, subsets=200, subset_size=50) == pytest.approx(plain_kid(x, y), rel=0.05)
     assert kid(x, y, seed=3) == kid(x, y, seed=3)
     assert kid(x, y, seed=3) != kid(x, y, seed=4)
+
+
+def test_kid_is_to_the_bit_that_of_subsets_drawn_one_after_the_other():
+    """Numbers of runs before it could be computed on a GPU stay true."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(300, 64)).astype(np.float32), rng.normal(0.1, 1, size=(250, 64)).astype(np.float32)
+    x.flags.writeable = False  # as what Ray shares
+    y = y[::-1]
+    draws, scores = np.random.default_rng(5), []
+    for _ in range(10):
+        a, b = (torch.tensor(f[draws.permutation(len(f))[:200]]).double() for f in (x, y))
+        aa, bb, ab = ((p @ q.T / 64 + 1) ** 3 for p, q in ((a, a), (b, b), (a, b)))
+        among = sum((k.sum() - k.trace()) / (200 * 199) for k in (aa, bb))
+        scores.append((among - 2 * ab.mean()).item())
+    assert kid(x, y, 5, subset_size=200) == float(np.mean(scores))
+    assert kid(torch.tensor(x), y, 5, subset_size=200) == float(np.mean(scores))
+
+
+def test_kid_is_computed_where_the_scorer_computes(monkeypatch):
+    """On a GPU's CPU it would take seconds a report. A meta device stands for the GPU: it holds no numbers."""
+    seen = []
+
+    def squared_mmd(x, y):
+        seen.append((x.device.type, x.dtype, tuple(x.shape), y.device.type, tuple(y.shape)))
+        return torch.ones((), dtype=torch.float64)
+
+    monkeypatch.setattr(metrics, "_squared_mmd", squared_mmd)
+    monkeypatch.setattr(metrics, "autocast", lambda device: nullcontext())
+    scorer = KidScorer(Colours(), np.zeros((1500, 6), np.float32), torch.device("meta"))
+    assert scorer(noise_images(1200, 16, 0)) == 1.0
+    assert seen == [("meta", torch.float64, (1000, 6), "meta", (1000, 6))] * 10
 
 
 def test_kid_needs_two_images_a_side():

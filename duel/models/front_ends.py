@@ -75,9 +75,9 @@ class Npr(nn.Module):
         return GAIN * (images - F.interpolate(small, scale_factor=2.0, mode="nearest"))
 
 
-def dct_matrix(size: int, device: torch.device | None = None) -> Tensor:
+def dct_matrix(size: int) -> Tensor:
     """The orthonormal [size, size] matrix of the discrete cosine transform of type II."""
-    k = torch.arange(size, dtype=torch.float32, device=device)
+    k = torch.arange(size, dtype=torch.float32)
     rows = torch.cos(math.pi / size * k[:, None] * (k + 0.5)) * math.sqrt(2 / size)
     return torch.cat([rows[:1] / math.sqrt(2), rows[1:]])
 

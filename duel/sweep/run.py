@@ -75,6 +75,8 @@ class _Watcher(tune.Callback):
             self._furthest[trial.config["name"]] = result["images"]
             trial.run_metadata.num_failures = 0
         self._watch.trial_report(trial.config["name"], result["images"], result["objective"])
+        if result.get("note"):
+            self._watch.note(f"{trial.config['name']}: {result['note']}")
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         # Twice and no report between: its node may be one on which all die, and Tune would start it there again.

@@ -5,6 +5,7 @@ node and for whatever reason, first repeats the reports that it finds there and 
 killed worker, a killed driver and a finished trial are all the same case.
 """
 
+import re
 import time
 from typing import Any
 
@@ -18,6 +19,20 @@ from duel.seeds import derive
 from duel.store import Store
 from duel.sweep.job import Job, legacy_name, read_state, save, state_name
 from duel.watchdog import watched
+
+# What is in the messages of CUDA and its libraries when they fail, and in those of PyTorch when it has no room or finds
+# no algorithm that has any. PyTorch raises nearly all of them as plain RuntimeErrors.
+_GPU_FAILED = re.compile(
+    r"(cuda|cudnn|cublas|cufft|cusolver|cusparse|nccl|nvrtc)( \w+)? error|cu[a-z]+_status_|"
+    r"out of memory|can't allocate memory|find an engine|no valid engine|valid cudnn algorithm|no cuda gpus",
+    re.IGNORECASE,
+)
+
+
+def machine_failed(error: Exception) -> bool:
+    """Whether the GPU, its libraries or the memory failed the trial, not the trial itself: another try may succeed."""
+    kinds = (torch.AcceleratorError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and bool(_GPU_FAILED.search(str(error))))
 
 
 class Trial(tune.Trainable):
@@ -52,7 +67,10 @@ class Trial(tune.Trainable):
         return dict(result)
 
     def _train_on(self) -> dict[str, Any]:
-        """Train to the next report. A training that fails reports the worst score and its reason."""
+        """Train to the next report. A training that fails reports the worst score and its reason.
+
+        Raises what `machine_failed` is true of. A network that fits no GPU here does so each time, until Tune gives up.
+        """
         budget = self.job.sweep.budget
         # Batches are whole, so the images of a report lie up to one batch above the mark that ASHA goes by.
         mark = (len(self.state["history"]) + 1) * budget.report_every
@@ -62,9 +80,9 @@ class Trial(tune.Trainable):
             metrics = next(self.reports)
             done = metrics["images"] >= budget.max_images
             return {**metrics, "mark": mark, "objective": self._score(metrics), "done": done, "failed": ""}
-        except (torch.AcceleratorError, torch.OutOfMemoryError):
-            raise  # the process' GPU context is spoilt or crowded: Tune starts the trial again in a new one
         except (DuelError, RuntimeError, ValueError, ArithmeticError) as error:
+            if machine_failed(error):
+                raise  # the process' GPU context is spoilt or crowded: Tune starts the trial again in a new one
             last = self.state["history"][-1] if self.state["history"] else {"images": 0, "seconds": 0.0}
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
             worst = self.job.sweep.worst

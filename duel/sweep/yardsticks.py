@@ -57,12 +57,12 @@ def _yardstick(name: str, sweep: Sweep, seed: int, storage: str, reals: np.ndarr
         network = feature_network(device=device)
         real = real_features(Store(storage), network, reals[span[0] : span[1]], device)
         if name == "reals":
-            return kid_of_halves(real, kid_seed)
+            return kid_of_halves(real, kid_seed, device)
         if name == "noise":
             images = noise_images(len(real), sweep.image_size, derive(seed, "yardstick", "noise"))
         else:
             images = make_fakes(_untrained(sweep, seed).to(device), len(real), derive(seed, "yardstick"), device)
-        return kid(real, features(network, images, device), kid_seed)
+        return kid(real, features(network, images, device), kid_seed, device=device)
 
 
 def _untrained(sweep: Sweep, seed: int) -> torch.nn.Module:

@@ -5,6 +5,8 @@ run on any device without waiting for it, and return the same shape. Shifts and 
 [S, S] matrices: short, differentiable, and the same bits each time also on CUDA.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -89,15 +91,50 @@ _RGB_TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.4186
 _YCC_TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
 
+class _Tables(NamedTuple):
+    """JPEG's constants: steps and the cosine transform [8, 8], changes of colours [3, 3]."""
+
+    luma: Tensor
+    chroma: Tensor
+    to_ycc: Tensor
+    to_rgb: Tensor
+    dct: Tensor
+
+
+_placed: dict[torch.device, _Tables] = {}
+
+
+def _tables(device: torch.device) -> _Tables:
+    """The constants on `device`, copied there by the first call alone: a copy waits for the device.
+
+    So a first step has to come before a CUDA graph is captured, in which nothing may be copied.
+    """
+    if device not in _placed:
+        with torch.inference_mode(False):  # what is made in there can't be used where gradients are taken
+            tables = _Tables(*(table.to(device) for table in _make_tables()))
+        if type(tables.luma) is not Tensor:
+            return tables  # fake ones, of a simulation that ends
+        _placed[device] = tables
+    return _placed[device]
+
+
+def _make_tables() -> _Tables:
+    with torch.device("cpu"):
+        luma = torch.tensor([float(step) for step in _LUMA.split()]).view(8, 8)
+        corner = torch.tensor([float(step) for step in _CHROMA.split()]).view(4, 4)
+        chroma = F.pad(corner, (0, 4, 0, 4), value=99.0)
+        return _Tables(luma, chroma, torch.tensor(_RGB_TO_YCC), torch.tensor(_YCC_TO_RGB), dct_matrix(8))
+
+
 def _quantisation(table: Tensor, quality: Tensor) -> Tensor:
     """Steps [N, 1, 8, 8]: a table of ITU T.81, annex K, at qualities [N, 1, 1, 1], as libjpeg scales it."""
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
     return ((table * scale + 50) / 100).floor().clamp(1, 255)
 
 
-def _round_trip(plane: Tensor, steps: Tensor) -> Tensor:
-    """Quantises the 8x8 blocks of [N, 1, S, S] by steps [N, 1, 8, 8]; S is a multiple of 8."""
-    size, dct = plane.shape[-1], dct_matrix(8, plane.device)
+def _round_trip(plane: Tensor, steps: Tensor, dct: Tensor) -> Tensor:
+    """Quantises the 8x8 blocks of [N, 1, S, S] by steps [N, 1, 8, 8]; S is a multiple of 8, dct is dct_matrix(8)."""
+    size = plane.shape[-1]
     blocks = plane.reshape(-1, size // 8, 8, size // 8, 8).transpose(2, 3)
     steps = steps[:, :, None]
     coefficients = dct @ blocks @ dct.T
@@ -105,8 +142,8 @@ def _round_trip(plane: Tensor, steps: Tensor) -> Tensor:
     return blocks.transpose(2, 3).reshape(plane.shape)
 
 
-def _mix_channels(matrix: tuple[tuple[float, ...], ...], images: Tensor) -> Tensor:
-    return torch.einsum("dc,nchw->ndhw", torch.tensor(matrix, device=images.device), images)
+def _mix_channels(matrix: Tensor, images: Tensor) -> Tensor:
+    return torch.einsum("dc,nchw->ndhw", matrix, images)
 
 
 def jpeg_round_trip(images: Tensor, quality: Tensor) -> Tensor:
@@ -114,15 +151,13 @@ def jpeg_round_trip(images: Tensor, quality: Tensor) -> Tensor:
 
     Only the losing steps: YCbCr, halved chroma, quantised 8x8 cosine transforms, rounding to bytes.
     """
-    luma = torch.tensor([float(step) for step in _LUMA.split()], device=images.device).view(8, 8)
-    corner = torch.tensor([float(step) for step in _CHROMA.split()], device=images.device).view(4, 4)
-    chroma = F.pad(corner, (0, 4, 0, 4), value=99.0)
-    ycc = _mix_channels(_RGB_TO_YCC, images * 127.5 - 0.5)  # bytes - 128
-    planes = [_round_trip(ycc[:, :1], _quantisation(luma, quality))]
+    at = _tables(images.device)
+    ycc = _mix_channels(at.to_ycc, images * 127.5 - 0.5)  # bytes - 128
+    planes = [_round_trip(ycc[:, :1], _quantisation(at.luma, quality), at.dct)]
     for plane in (ycc[:, 1:2], ycc[:, 2:]):
-        small = _round_trip(F.avg_pool2d(plane, 2), _quantisation(chroma, quality))
+        small = _round_trip(F.avg_pool2d(plane, 2), _quantisation(at.chroma, quality), at.dct)
         planes.append(F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False))
-    rgb = _mix_channels(_YCC_TO_RGB, torch.cat(planes, 1))
+    rgb = _mix_channels(at.to_rgb, torch.cat(planes, 1))
     return (rgb + 128.0).round().clamp(0, 255) / 127.5 - 1.0
 
 
