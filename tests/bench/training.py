@@ -39,8 +39,8 @@ class Peer:
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         )  # fmt: skip
 
-    def advance(self, batches: int) -> int:
-        """Let it train on so many batches; the number of images."""
+    def advance(self, batches: int, size: int = BATCH) -> int:
+        """Let it train on so many batches of its size; the number of images."""
         assert self.process.stdout is not None
         self._signal(signal.SIGCONT)
         left = batches
@@ -49,7 +49,7 @@ class Peer:
         self._signal(signal.SIGSTOP)
         if left:
             raise RuntimeError("the peer ended before its time")
-        return batches * BATCH
+        return batches * size
 
     def end(self) -> None:
         """Stop it and its loaders, where it has not ended by itself."""

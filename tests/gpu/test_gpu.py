@@ -1,0 +1,205 @@
+"""What only a GPU can show. `python -m pytest -m gpu`; under 90 seconds on an H100."""
+
+import gc
+import io
+import subprocess
+
+import numpy as np
+import pytest
+import ray
+import torch
+from conftest import REHEARSAL
+
+from duel.device import fold_batch_norm, place, release, to_network
+from duel.families import FAMILIES, family_settings
+from duel.models import build
+from duel.models.inference import predict, predict_logits
+from duel.tasks import sized
+from duel.train.detector import DetectorTrainer
+from duel.train.generator import GeneratorTrainer
+
+pytestmark = pytest.mark.gpu
+
+BATCH = 16 if REHEARSAL else 64
+SMALL = {"width": 8, "width_discriminator": 8, "depth": 1, "input_size": 32} if REHEARSAL else {}
+EVERY = pytest.mark.parametrize(
+    ("side", "family"), [(side, family) for side, families in FAMILIES.items() for family in families]
+)
+CHANGES = {"dcgan": {"r1": 1.0, "penalty_every": 4, "augment": True}, "cnn": {"blur": 0.5, "jpeg": 0.5, "noise": 0.5}}
+
+
+def settings_of(side, family, **changes):
+    fields = FAMILIES[side][family].model_fields
+    small = {key: value for key, value in SMALL.items() if key in fields}
+    return family_settings(side, family, {"batch_size": BATCH, **small, **CHANGES.get(family, {}), **changes})
+
+
+def training(side, family, faces, gpu, kind=GeneratorTrainer):
+    settings, size = settings_of(side, family), faces.shape[-1]
+    if side == "generator":
+        return kind(family, settings, faces, lambda fakes: 0.0, image_size=size, device=gpu, seed=0)
+    worse = np.clip(faces + np.random.default_rng(1).normal(0, 12, faces.shape), 0, 255).astype(np.uint8)
+    return DetectorTrainer(
+        family, settings, faces[:512], worse[:512], faces[512:], worse[512:], image_size=size, device=gpu, seed=0
+    )
+
+
+def through_a_file(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True, map_location="cpu")
+
+
+def weights(trainer):
+    network = trainer.parts["generator" if "generator" in trainer.parts else "detector"]
+    return torch.cat([p.detach().double().flatten() for p in network.parameters()]).cpu()
+
+
+def apart(one, other, start):
+    """How far two trainings have come apart, over the way that they have gone."""
+    return ((one - other).norm() / (one - start).norm()).item()
+
+
+@EVERY
+def test_a_family_trains_by_graphs_that_do_what_the_plain_step_does(side, family, faces, gpu):
+    graph = training(side, family, faces, gpu)
+    losses = graph.train_to(BATCH * 30)
+    assert graph.graphs.note == ""
+    assert graph.graphs.recorded == (2 if family == "dcgan" else 1)
+    print(f"{side} {family}: a graph's step differs by {graph.graphs.apart:.2g} of its change")
+    assert graph.graphs.apart < 0.05
+    plain = training(side, family, faces, gpu)
+    plain.graphs = None
+    start = weights(plain)
+    other = plain.train_to(BATCH * 30)
+    away = apart(weights(graph), weights(plain), start)
+    print(f"{side} {family}: 30 steps of each are {away:.2g} apart; losses {losses} and {other}")
+    assert away < 1.0  # two seeds are about 1.4 apart
+
+
+@EVERY
+def test_with_deterministic_kernels_a_resume_is_exact(side, family, faces, gpu, monkeypatch):
+    monkeypatch.setenv("DUEL_DETERMINISTIC", "1")
+    straight, first, second = (training(side, family, faces, gpu) for _ in range(3))
+    straight.train_to(BATCH * 30)
+    first.train_to(BATCH * 17)
+    second.load_state_dict(through_a_file(first.state_dict()))
+    second.train_to(BATCH * 30)
+    assert straight.graphs.recorded
+    assert torch.equal(weights(second), weights(straight))
+
+
+@EVERY
+def test_a_resume_goes_on_as_near_as_the_kernels_allow(side, family, faces, gpu):
+    straight, again, first, second = (training(side, family, faces, gpu) for _ in range(4))
+    start = weights(straight)
+    straight.train_to(BATCH * 24)
+    again.train_to(BATCH * 24)
+    first.train_to(BATCH * 12)
+    second.load_state_dict(through_a_file(first.state_dict()))
+    second.train_to(BATCH * 24)
+    resumed, repeated = (apart(weights(t), weights(straight), start) for t in (second, again))
+    print(f"{side} {family}: resumed {resumed:.2g} apart, repeated {repeated:.2g}")
+    assert resumed < 1.0
+
+
+@pytest.mark.parametrize("family", FAMILIES["detector"])
+def test_bf16_here_and_float32_on_the_cpu_decide_alike(family, faces, gpu):
+    trainer = training("detector", family, faces, gpu)
+    trainer.train_to(BATCH * 60)
+    detector = trainer.detector
+    fast = predict_logits(detector, faces, gpu)
+    with torch.inference_mode():
+        plain = fold_batch_norm(detector.cpu())
+        exact = torch.cat([plain(to_network(torch.from_numpy(part))) for part in np.array_split(faces, 10)]).numpy()
+    rounding = np.sqrt(np.mean((fast - exact) ** 2))
+    print(f"{family}: logits differ by {rounding:.3g} (root mean square), their spread is {exact.std():.3g}")
+    assert (((fast >= 0) == (exact >= 0)) | (np.abs(exact) < 5 * rounding)).all()
+    assert rounding < 0.15 * exact.std()
+
+
+def test_reading_twice_gives_the_same_bits(faces, gpu):
+    for family in FAMILIES["detector"]:
+        detector = place(build("detector", family, faces.shape[-1], settings_of("detector", family)), gpu).eval()
+        assert np.array_equal(predict(detector, faces, gpu), predict(detector, faces, gpu)), family
+
+
+@pytest.mark.cuda
+def test_a_training_that_has_ended_gives_its_memory_back(faces, gpu):
+    training("generator", "dcgan", faces, gpu).train_to(BATCH * 12)  # libraries keep some for good
+    release()
+    before = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+    for side, family in (("generator", "sagan"), ("generator", "r3gan"), ("detector", "resnet18")):
+        trainer = training(side, family, faces, gpu)
+        trainer.train_to(BATCH * 12)
+        held = torch.cuda.memory_reserved()
+        del trainer
+        release()
+        after = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+        print(f"{family}: {held / 2**20:.0f} MiB while training, {after[1] / 2**20:.0f} MiB after")
+        assert after[0] - before[0] < 2 << 20
+        assert after[1] - before[1] < 64 << 20
+
+
+class Waits(GeneratorTrainer):
+    """Asks for a number amid a step, which no graph can hold."""
+
+    def _step(self, kind, inputs):
+        losses = super()._step(kind, inputs)
+        self.seen = losses["loss_generator"].item()
+        return losses
+
+
+@pytest.mark.cuda
+def test_where_a_step_can_not_be_recorded_training_goes_on(faces, gpu):
+    trainers = [training("generator", "dcgan", faces, gpu, kind) for kind in (Waits, GeneratorTrainer)]
+    start = weights(trainers[0])
+    for trainer in trainers:
+        trainer.train_to(BATCH * 20)
+    assert "no CUDA graph can be made" in trainers[0].graphs.note
+    assert trainers[1].graphs.recorded == 2
+    assert apart(weights(trainers[0]), weights(trainers[1]), start) < 1.0
+
+
+@pytest.mark.cuda
+def test_no_step_waits_for_the_device(faces, gpu):
+    for side, family in (("generator", "dcgan"), ("generator", "r3gan"), ("detector", "cnn"), ("detector", "spectrum")):
+        for plain in (True, False):
+            trainer = training(side, family, faces, gpu)
+            if plain:
+                trainer.graphs = None
+            trainer.train_to(BATCH * 20)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                trainer._take()
+                trainer._after_step()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+
+def _on_the_gpu(room):
+    return torch.ones(1 << 20, device="cuda").sum().item(), ray.get_gpu_ids(), torch.cuda.device_count()
+
+
+def _holders() -> int:
+    """Processes that hold a context on the GPU, as the driver knows them."""
+    shown = subprocess.run(
+        ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"], capture_output=True, text=True, check=True
+    )
+    return len(shown.stdout.split())
+
+
+@pytest.mark.cuda
+def test_a_fraction_of_a_gpu_works_and_its_process_lets_go():
+    ray.init(address="local", include_dashboard=False, log_to_driver=False)
+    try:
+        room = {"cpu": 1, "gpu": 0.25}
+        before, task = _holders(), ray.remote(_on_the_gpu)
+        found = ray.get([sized(task, room).remote(room) for _ in range(8)])
+        assert {(total, count) for total, _, count in found} == {(float(1 << 20), 1)}
+        assert ray.get(sized(ray.remote(lambda: torch.cuda.device_count()), {"cpu": 1, "gpu": 0.0}).remote()) == 0
+    finally:
+        ray.shutdown()
+    gc.collect()
+    assert _holders() <= before
