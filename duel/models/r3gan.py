@@ -9,12 +9,12 @@ import math
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from duel.families import R3ganSettings
-from duel.models.convolutions import Grouped
+from duel.models.convolutions import Grouped, Pointwise
 from duel.models.layers import growing, stages_down_to
+from duel.models.resampling import Bilinear, mean_of_four
 
 WIDEST = 8
 BASIS = 4  # side of the smallest feature map
@@ -32,11 +32,11 @@ class Block(nn.Module):
         hidden = EXPANSION * width
         groups = hidden // math.gcd(hidden, GROUP)
         self.layers = nn.Sequential(
-            nn.Conv2d(width, hidden, 1),
-            nn.LeakyReLU(SLOPE, inplace=True),
+            Pointwise(width, hidden),
+            nn.LeakyReLU(SLOPE),  # not in place: on CUDA it is given a view, which autograd would copy
             Grouped(hidden, hidden, groups),
             nn.LeakyReLU(SLOPE, inplace=True),
-            nn.Conv2d(hidden, width, 1, bias=False),
+            Pointwise(hidden, width, bias=False),
         )
         self._initialise(blocks)
 
@@ -61,19 +61,20 @@ def _normal(layer: nn.Module, gain: float = 1.0) -> nn.Module:
 
 
 def _fit(before: int, after: int) -> nn.Module:
-    return nn.Identity() if before == after else _normal(nn.Conv2d(before, after, 1, bias=False))
+    return nn.Identity() if before == after else _normal(Pointwise(before, after, bias=False))
 
 
 class Enlarge(nn.Module):
     """Bilinear: [N, C, S, S] -> [N, D, 2S, 2S]. The channels change where there are fewer pixels."""
 
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, before: int, after: int, side: int) -> None:
         super().__init__()
         self.fit = _fit(before, after)
+        self.enlarge = Bilinear(side)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Feature maps of twice the side."""
-        return F.interpolate(self.fit(maps), scale_factor=2, mode="bilinear")
+        return self.enlarge(self.fit(maps))
 
 
 class Reduce(nn.Module):
@@ -85,7 +86,7 @@ class Reduce(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Feature maps of half the side."""
-        return self.fit(F.avg_pool2d(maps, 2))
+        return self.fit(mean_of_four(maps))
 
 
 class GenerativeBasis(nn.Module):
@@ -132,9 +133,9 @@ class R3ganGenerator(nn.Module):
         channels = _stages(image_size, settings.width)[::-1]
         layers: list[nn.Module] = [GenerativeBasis(settings.latent, channels[0])]
         layers += _blocks(channels[0], settings.depth, len(channels))
-        for before, after in pairwise(channels):
-            layers += [Enlarge(before, after), *_blocks(after, settings.depth, len(channels))]
-        layers += [_normal(nn.Conv2d(channels[-1], 3, 1, bias=False)), nn.Tanh()]
+        for stage, (before, after) in enumerate(pairwise(channels)):
+            layers += [Enlarge(before, after, BASIS * 2**stage), *_blocks(after, settings.depth, len(channels))]
+        layers += [_normal(Pointwise(channels[-1], 3, bias=False)), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, noise: Tensor) -> Tensor:
@@ -148,7 +149,7 @@ class R3ganDiscriminator(nn.Module):
     def __init__(self, image_size: int, settings: R3ganSettings) -> None:
         super().__init__()
         channels = _stages(image_size, settings.width_discriminator)
-        layers: list[nn.Module] = [_normal(nn.Conv2d(3, channels[0], 1, bias=False))]
+        layers: list[nn.Module] = [_normal(Pointwise(3, channels[0], bias=False))]
         for before, after in pairwise(channels):
             layers += [*_blocks(before, settings.depth, len(channels)), Reduce(before, after)]
         layers += [*_blocks(channels[-1], settings.depth, len(channels)), DiscriminativeBasis(channels[-1])]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from duel.families import SaganSettings
+from duel.models.convolutions import Pointwise
 from duel.models.layers import spectral_all, stages_down_to
 from duel.models.sngan import FIRST, SnganGenerator, discriminator_layers
 
@@ -24,19 +25,23 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         inner = max(1, channels // SHARE)
-        self.query = nn.Conv2d(channels, inner, 1)
-        self.key = nn.Conv2d(channels, inner, 1)
-        self.value = nn.Conv2d(channels, inner, 1)
-        self.out = nn.Conv2d(inner, channels, 1)
+        self.query = Pointwise(channels, inner)
+        self.key = Pointwise(channels, inner)
+        self.value = Pointwise(channels, inner)
+        self.out = Pointwise(inner, channels)
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, maps: Tensor) -> Tensor:
         """The maps, and what they attend to."""
-        query = self.query(maps).flatten(2)
-        key, value = (F.max_pool2d(layer(maps), 2).flatten(2) for layer in (self.key, self.value))
-        attention = (query.transpose(1, 2) @ key).softmax(-1)  # [N, from, to]
-        found = value @ attention.transpose(1, 2)
+        query, key, value = self.query(maps), *(F.max_pool2d(layer(maps), 2) for layer in (self.key, self.value))
+        attention = (_pixels(query) @ _pixels(key).transpose(1, 2)).softmax(-1)  # [N, from, to]
+        found = (attention @ _pixels(value)).transpose(1, 2)
         return maps + self.gamma.to(maps.dtype) * self.out(found.unflatten(2, maps.shape[2:]))
+
+
+def _pixels(maps: Tensor) -> Tensor:
+    """[N, C, S, S] -> [N, S S, C], which maps with their channels last are already."""
+    return maps.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def _attention_side(image_size: int, settings: SaganSettings) -> int:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from duel.families import SnganSettings
-from duel.models.convolutions import Project
+from duel.models.convolutions import Pointwise, Project
 from duel.models.layers import AverageDownsample, NearestUpsample, growing, spectral_all, stages_down_to
+from duel.models.resampling import Halved, Repeated
 
 WIDEST = 16
 FIRST = 4  # side of the smallest feature map
@@ -33,7 +34,7 @@ class UpBlock(nn.Module):
             nn.Conv2d(after, after, 3, padding=1),
         )
         # a 1x1 convolution and copies of pixels may change places: the same numbers, a quarter of the work
-        self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1), nn.Upsample(scale_factor=2))
+        self.shortcut = nn.Sequential(Pointwise(before, after), Repeated())
         self.channels = after
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ class DownBlock(nn.Module):
             nn.ReLU(inplace=True),
             AverageDownsample(hidden, after),
         )
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(before, after, 1))
+        self.shortcut = nn.Sequential(Halved(), Pointwise(before, after))
         self.channels = after
 
     def forward(self, maps: Tensor) -> Tensor:

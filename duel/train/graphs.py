@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 VARIABLE = "DUEL_GRAPHS"
-WARM_UP = 2  # plain steps of a kind before it is recorded: optimisers make their state, cuDNN tries its kernels
+WARM_UP = 2  # plain steps of a kind before it is recorded: optimisers make their state, libraries set themselves up
 MOST = 16  # kinds that are recorded: a large panel of rivals, with and without penalty, has more
 BOUND = 0.2  # of a step's change, by which two steps from one state may differ; a wrong graph is off by about 1
 ROUNDING = 1e-4  # of a tensor, by which two steps may differ at least: what has settled hardly changes any more
@@ -45,12 +46,17 @@ class Recorder(Protocol):
         ...
 
 
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all trainings of a process: cuBLAS keeps some 64 MB for every stream that it has seen."""
+    return torch.cuda.Stream(device)
+
+
 class CudaRecorder:
-    """PyTorch's CUDA graphs, on a stream of their own, whose memory they share: no two of them run at once."""
+    """PyTorch's CUDA graphs, on a stream of their own. They share their memory: no two of them run at once."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._device, self._stream = device, _stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
     def at_work(self) -> AbstractContextManager[object]:
