@@ -7,8 +7,10 @@ import copy
 import ctypes
 import gc
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from glob import glob
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +20,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from duel.watchdog import pulse, watched
 
+GPU_FILES = "/dev/nvidia[0-9]*"  # the driver's, one a GPU
+GPU_RECOVERS = 5.0  # seconds
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _CPU_HAS_BF16: bool = bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
@@ -32,10 +36,17 @@ def pick_device() -> torch.device:
 
 
 def claim(room: dict[str, float]) -> torch.device:
-    """Keep to what a trial or task has reserved: as many threads as `cpu` cores; the device, a GPU if it has any."""
+    """Keep to what a trial or task has reserved: as many threads as `cpu` cores; the device, a GPU if it has any.
+
+    RuntimeError where a GPU is reserved and there, but can't be used, as for a while after another process' fault.
+    """
     torch.set_num_threads(max(1, int(room["cpu"])))
     keep_memory()
-    return pick_device() if room["gpu"] else torch.device("cpu")
+    device = pick_device() if room["gpu"] else torch.device("cpu")
+    if room["gpu"] and device.type == "cpu" and glob(GPU_FILES):
+        time.sleep(GPU_RECOVERS)  # what is started again next should find it well
+        raise RuntimeError("CUDA error: a GPU was reserved and is there, but this process can't use it")
+    return device
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import ray
 
+from duel.cluster import mps
 from duel.config import Resources, SideSweep, places
 from duel.errors import DuelError, UsageError
 from duel.store import Store
@@ -34,6 +36,7 @@ class Cluster:
     gpu_names: list[str]
     cpu_model: str
     memory_gib: float
+    mps: bool = False  # whether trials share GPUs by a daemon of this run's
 
     def hardware(self) -> dict:
         """As it goes into run.json."""
@@ -68,6 +71,7 @@ class Cluster:
 def connect(address: str | None) -> Cluster:
     """Join the cluster at `address` (or RAY_ADDRESS), else start Ray on this machine with all that it has.
 
+    Trials that share a GPU of this machine then do so by CUDA's MPS; a cluster's machines see to that themselves.
     UsageError where no cluster answers at the address, DuelError where Ray does not start here.
     """
     limit()  # workers that start here take it from this process: what is wrong with it is told now
@@ -80,7 +84,8 @@ def connect(address: str | None) -> Cluster:
         _check_reachable(address)
     try:
         options: dict[str, Any] = {} if address else {"include_dashboard": False}
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
+        with nullcontext() if address else mps.shared_gpus():
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())[:300]
         if address:
@@ -152,6 +157,7 @@ def describe(joined: bool) -> Cluster:
         cpu_model=cpu_model(),
         memory_gib=round(sum(n["Resources"].get("memory", 0) + n["Resources"].get("object_store_memory", 0)
                              for n in nodes) / 2**30, 1),
+        mps=mps.at_work(),
     )  # fmt: skip
 
 
@@ -165,5 +171,8 @@ def cpu_model() -> str:
 
 
 def disconnect() -> None:
-    """Leave the cluster; ends Ray where this process started it."""
-    ray.shutdown()
+    """Leave the cluster; ends Ray, and what its processes shared GPUs by, where this process started them."""
+    try:
+        ray.shutdown()
+    finally:
+        mps.end()  # after those that use it
