@@ -1,7 +1,7 @@
-"""The mission on this GPU for as long as there is time: `python tests/gpu/mission.py OUT SECONDS`.
+"""A league on this GPU for as long as there is time: `python tests/gpu/league.py OUT SECONDS [SWEEP]`.
 
-What came of it: OUT/results.json (stages, trials, use of the GPU; where it did not end, about how long the rest would
-take), the run's tables, its page and its log. CPU=1: the tests' tiny league.
+SWEEP: default the mission. What came of it is in OUT: results.json (stages, trials, use of the GPU), and under the
+sweep's name the run's tables, its page and its log. CPU=1: the tests' tiny league in its place.
 """
 
 import json
@@ -20,6 +20,7 @@ import pandas as pd
 from results import Results
 
 ROOT = Path(__file__).resolve().parents[2]
+MISSION, TINY = ROOT / "sweeps" / "mission.yaml", ROOT / "tests" / "tiny.yaml"
 SMALL = bool(os.environ.get("CPU"))
 KEPT = ("run.json", "trials.csv", "matches.csv", "leaderboard.csv", "guard.csv", "index.html", "error.txt")
 
@@ -56,14 +57,12 @@ class Watch:
         return {"gpu_use_percent": sum(use) / len(use), "gpu_memory_mib": max(memory)}
 
 
-def run(out: Path, seconds: float) -> None:
+def run(out: Path, seconds: float, sweep: Path) -> None:
     """The league, stopped in good order when its time is over."""
-    results, begin = Results(out), time.monotonic()
-    sweep = ROOT / "tests" / "tiny.yaml" if SMALL else ROOT / "sweeps" / "mission.yaml"
-    trials = 4 if SMALL else 32
-    with tempfile.TemporaryDirectory() as name, Watch() as watch, open(out / "mission.txt", "w") as log:
-        command = [sys.executable, "-m", "duel.league", "--trials", str(trials), "--sweep", str(sweep),
-                   "--out", name, "--name", "mission"]  # fmt: skip
+    results, begin, title = Results(out), time.monotonic(), sweep.stem
+    with tempfile.TemporaryDirectory() as name, Watch() as watch, open(out / f"{title}-log.txt", "w") as log:
+        command = [sys.executable, "-m", "duel.league", "--sweep", str(TINY if SMALL else sweep), "--out", name,
+                   "--name", title]  # fmt: skip
         league = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
         try:
             code: int | None = league.wait(seconds)
@@ -74,14 +73,14 @@ def run(out: Path, seconds: float) -> None:
                 league.wait(15)
             except subprocess.TimeoutExpired:
                 league.kill()
-        took, folder = time.monotonic() - begin, Path(name) / "mission"
+        took, folder = time.monotonic() - begin, Path(name) / title
         for kept in KEPT:
             if (folder / kept).exists():
-                shutil.copy(folder / kept, out / f"mission-{kept}")
-        results.add("mission", "league", sweep=sweep.name, trials=trials, seconds=round(took, 1),
+                shutil.copy(folder / kept, out / f"{title}-{kept}")
+        results.add(title, "league", seconds=round(took, 1),
                     ended={None: "no, out of time", 0: "yes"}.get(code, f"exit {code}"),
                     **watch.figures(), **_stages(folder))  # fmt: skip
-        _states(results, folder)
+        _states(results, title, folder)
 
 
 def _stages(folder: Path) -> dict[str, Any]:
@@ -94,12 +93,12 @@ def _stages(folder: Path) -> dict[str, Any]:
             for stage in data["stages"]}  # fmt: skip
 
 
-def _states(results: Results, folder: Path) -> None:
+def _states(results: Results, title: str, folder: Path) -> None:
     """How far the trials are: from their table, else from what they have saved."""
     if (folder / "trials.csv").exists():
         table = pd.read_csv(folder / "trials.csv")
         for side, rows in table.groupby("side"):
-            results.add("mission", f"{side} trials", images=int(rows["images"].sum()),
+            results.add(title, f"{side} trials", images=int(rows["images"].sum()),
                         trial_seconds=round(float(rows["seconds"].sum()), 1),
                         **{str(k): int(v) for k, v in rows["status"].value_counts().items()})  # fmt: skip
     import torch
@@ -109,8 +108,8 @@ def _states(results: Results, folder: Path) -> None:
         if history:
             shown = ("images", "objective", "seconds", "images_per_second", "note", "failed")
             said = {key: history[-1][key] for key in shown if history[-1].get(key) not in (None, "")}
-            results.add("mission", path.parent.name, reports=len(history), **said)
+            results.add(title, path.parent.name, reports=len(history), **said)
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), float(sys.argv[2]))
+    run(Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else MISSION)
