@@ -10,7 +10,7 @@ import numpy as np
 from duel.errors import DuelError, UsageError
 from duel.faces.cache import cache_key, new_entry, read_entry, write_images, write_rest
 from duel.faces.decode import DECODER_VERSION, MINIMUM_SIDE, UnusableImage, decode_square, quiet_pillow, resize_squares
-from duel.faces.drawn import DRAWING_VERSION, draw_indexed
+from duel.faces.drawn import DRAWING_VERSION, drawn_in_order
 from duel.faces.duplicates import GROUPING_VERSION, find_groups
 from duel.faces.manifest import Manifest
 from duel.faces.parallel import in_order
@@ -91,12 +91,9 @@ def _load_drawn(request: _Request) -> Faces:
     if kept:
         return Faces(*kept)
 
-    def draw(indices: list[int]) -> list[np.ndarray]:
-        return [draw_indexed(np.array(indices), size, request.seed)]
-
     def faces() -> Iterator[np.ndarray]:
         done = 0
-        for drawn in in_order(draw, range(wanted), 64, request.workers):
+        for drawn in drawn_in_order(wanted, size, request.seed, request.workers):
             yield drawn
             done += len(drawn)
             request.report(done, wanted)

@@ -1,7 +1,10 @@
+from subprocess import Popen
+
 import numpy as np
 import pytest
 
-from duel.faces import draw_faces
+from duel.errors import DuelError
+from duel.faces import draw_faces, drawn
 from duel.faces.drawn import draw_indexed
 from duel.faces.duplicates import find_groups
 
@@ -20,6 +23,26 @@ def test_a_face_depends_on_seed_and_number_alone() -> None:
     assert (draw_faces(70, 32, seed=5, workers=1) == whole).all()
     assert (draw_indexed(np.array([63, 2, 41]), 32, seed=5) == whole[[63, 2, 41]]).all()
     assert (draw_faces(70, 32, seed=6) != whole).reshape(70, -1).any(axis=1).all()
+
+
+def test_many_faces_are_drawn_by_processes_and_are_the_same(monkeypatch) -> None:
+    few = draw_faces(200, 16, seed=3, workers=2)
+    monkeypatch.setattr(drawn, "MANY", 100)
+    started = []
+    monkeypatch.setattr(drawn.subprocess, "Popen", lambda *a, **k: started.append(Popen(*a, **k)) or started[-1])
+    assert (draw_faces(200, 16, seed=3, workers=2) == few).all()
+    assert 1 <= len(started) <= 2
+    assert all(process.returncode == 0 for process in started)
+    started.clear()
+    assert (draw_faces(200, 16, seed=3, workers=1) == few).all()
+    assert not started
+
+
+def test_a_drawing_process_that_dies_is_an_error(monkeypatch) -> None:
+    monkeypatch.setattr(drawn, "MANY", 100)
+    monkeypatch.setattr(drawn.sys, "executable", "/bin/false")
+    with pytest.raises(DuelError, match="ended with exit status 1"):
+        draw_faces(200, 16, seed=3, workers=2)
 
 
 def test_the_same_person_at_every_size() -> None:
