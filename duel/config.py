@@ -57,6 +57,9 @@ class Resources(Strict):
 
     cpu: int = Field(1, ge=1)
     gpu: float = Field(0.0, ge=0)
+    spare_cores: bool = Field(
+        True, description="whether trials on this machine alone also take cores that would lie idle"
+    )
 
     @model_validator(mode="after")
     def _gpu_fraction(self):

@@ -7,11 +7,13 @@ import copy
 import ctypes
 import gc
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from glob import glob
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +32,21 @@ torch.backends.cudnn.allow_tf32 = False
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, and then repeats its sums exactly
 
 
+# What is in the messages of CUDA and its libraries when they fail, and in those of PyTorch when it has no room or finds
+# no algorithm that has any. PyTorch raises nearly all of them as plain RuntimeErrors.
+_GPU_FAILED = re.compile(
+    r"(cuda|cudnn|cublas|cufft|cusolver|cusparse|nccl|nvrtc)( \w+)? error|cu[a-z]+_status_|"
+    r"out of memory|can't allocate memory|find an engine|no valid engine|valid cudnn algorithm|no cuda gpus",
+    re.IGNORECASE,
+)
+
+
+def machine_failed(error: BaseException) -> bool:
+    """Whether the GPU, its libraries or the memory failed the work, not the work itself: another try may succeed."""
+    kinds = (torch.AcceleratorError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and bool(_GPU_FAILED.search(str(error))))
+
+
 def pick_device() -> torch.device:
     """The first CUDA device that this process may use, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -43,9 +60,12 @@ def claim(room: dict[str, float]) -> torch.device:
     torch.set_num_threads(max(1, int(room["cpu"])))
     keep_memory()
     device = pick_device() if room["gpu"] else torch.device("cpu")
-    if room["gpu"] and device.type == "cpu" and glob(GPU_FILES):
+    if room["gpu"] and device.type == "cpu" and glob(GPU_FILES) and torch.backends.cuda.is_built():
         time.sleep(GPU_RECOVERS)  # what is started again next should find it well
-        raise RuntimeError("CUDA error: a GPU was reserved and is there, but this process can't use it")
+        raise RuntimeError(
+            "CUDA error: a GPU was reserved and is there, but PyTorch can't use it (is its driver too old? "
+            "--gpus-per-trial 0 does without)"
+        )
     return device
 
 
@@ -90,19 +110,23 @@ def training_kernels(device: torch.device) -> Iterator[None]:
 
     A GAN's training is chaotic: a last digit decides which trials ASHA stops. On an H100 this cost at most 2 % of the
     speed, and letting cuDNN try all its kernels gained nothing. Where images are only read, kernels repeat anyway.
+    There is no such kernel for the gradient of mirrored edges and of antialiased resizing: a generator that learns to
+    get past a `residual` or `probe` rival is not repeated to the last digit.
     """
     if device.type != "cuda":
         yield
         return
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
+    fills: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    kept = torch.backends.cudnn.deterministic, fills.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.deterministic = True
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nobody reads any
+    fills.fill_uninitialized_memory = False  # nobody reads any
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=True)
-        torch.backends.cudnn.deterministic = before[1]
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.deterministic, fills.fill_uninitialized_memory = kept
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -6,8 +6,9 @@ from functools import partial
 
 from duel.cluster.connection import Cluster, cluster_address, connect, cpu_model, disconnect, wait_for
 from duel.config import Sweep, places, share
-from duel.plan import MANY_HOURS, Plan, Speeds, cautious_speeds, describe_plan, make_plan, measure_speeds
+from duel.plan import MANY_HOURS, Plan, describe_plan, make_plan
 from duel.progress import Progress, span
+from duel.speeds import Speeds, cautious_speeds, measure_speeds
 from duel.tasks import Note, sized
 
 SIDES = ("generator", "detector")

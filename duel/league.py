@@ -51,7 +51,7 @@ def league(
     storage: Annotated[str | None, typer.Option(metavar="URI", help="Where trials keep their state, and a copy of the run: a folder that all nodes share, or a URI such as s3://bucket/duel. With --resume: take the run from there. Default: the run's folder.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join, e.g. auto or HOST:6379. Default: RAY_ADDRESS, else Ray is started here with all that the machine has.")] = None,
     max_concurrent: Annotated[int | None, typer.Option(help="Trials of a side at once, at most. Default: the sweep's.", min=1)] = None,
-    cpus_per_trial: Annotated[int | None, typer.Option(help="CPU cores a trial reserves and uses. Default: the sweep's.", min=1)] = None,
+    cpus_per_trial: Annotated[int | None, typer.Option(help="CPU cores a trial reserves and uses. Default: the sweep's, on this machine alone also cores that would lie idle.", min=1)] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs a trial reserves; a fraction lets trials share one, 0 means CPU only. Default: the sweep's.", min=0)] = None,
     max_failures: Annotated[int, typer.Option(help="How often a trial whose worker died starts again from its last report, without a new report in between.", min=0)] = 3,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan with estimated time and memory, and end.")] = False,
@@ -223,7 +223,8 @@ def _override(sweep: Sweep, concurrent: int | None, cpus: int | None, gpus: floa
     raw = sweep.model_dump()
     for side in ("generators", "detectors"):
         raw[side]["max_concurrent"] = concurrent or raw[side]["max_concurrent"]
-        raw[side]["resources"]["cpu"] = cpus or raw[side]["resources"]["cpu"]
+        if cpus is not None:
+            raw[side]["resources"].update(cpu=cpus, spare_cores=False)
         raw[side]["resources"]["gpu"] = raw[side]["resources"]["gpu"] if gpus is None else gpus
     return parse_sweep(raw, "command line")
 

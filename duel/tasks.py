@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime
@@ -13,7 +14,7 @@ import ray
 from ray._private.state import state
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # Ray's own `ray drain-node` calls it, no public API
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
-from ray.exceptions import RayError, RuntimeEnvSetupError, WorkerCrashedError
+from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from duel.config import places
@@ -24,6 +25,8 @@ Note = Callable[[str], None]
 
 TRIES = 3  # processes that die one after another on a node before it is taken for one where none lives
 PATIENCE = 60.0  # seconds in which a node starts a process, or is not judged
+TRIES_ON_GPU = 3  # of a task that a GPU fails, as it may for another process' fault
+SPOILT = 1.0  # seconds after which a process ends whose GPU has failed: long enough to tell of it
 LINGER = 10.0  # seconds without work after which a process gives up its GPU: longer than from task to task in a stage
 
 _drained: set[str] = set()  # ids of nodes that this process has drained: a task begun before is not to blame
@@ -47,13 +50,26 @@ class Task:
 
     def result(self) -> Any:
         """Wait for its answer. WorkerCrashedError if its process died, and no node is to blame."""
+        tries = TRIES_ON_GPU
         while True:
             try:
                 return ray.get(self.ref)
+            except RayTaskError as error:
+                tries -= 1
+                if not tries or not _gpu_failed(error.cause):
+                    raise
+                time.sleep(2 * SPOILT)  # until its process is gone
+                self._begin()
             except WorkerCrashedError:
                 if len(_drained) == self._drained and not drain_dead_nodes(self._note):
                     raise
                 self._begin()
+
+
+def _gpu_failed(error: BaseException) -> bool:
+    from duel.device import machine_failed  # torch, which not every driver needs
+
+    return machine_failed(error)
 
 
 def drain_dead_nodes(note: Note) -> bool:
@@ -138,7 +154,8 @@ def ends_processes(room: Room) -> bool:
     """Whether a task that reserves `room` gets a new process, and the process ends with it.
 
     A process keeps to the GPU that it opened first, whatever CUDA_VISIBLE_DEVICES says at a later task. That is the
-    right one where no node has another.
+    right one where no node has another. A node with several that joins later may still reuse one for tasks submitted
+    before: a GPU is then crowded for a while, and no answer is wrong.
     """
     return room["gpu"] > 0 and any(n["Resources"].get("GPU", 0) > 1 for n in ray.nodes() if n["Alive"])
 
@@ -162,11 +179,15 @@ def _remote_lingering(function: Callable[..., Any]) -> Any:
 def _work_and_linger(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     while _ends:
         _ends.pop().cancel()
+    seconds = LINGER
     try:
         return function(*arguments)
+    except Exception as error:
+        seconds = SPOILT if _gpu_failed(error) else LINGER
+        raise
     finally:
         # Ray's handler of SIGTERM. Should a task come at that very moment, Ray gives it to another process.
-        end = threading.Timer(LINGER, os.kill, (os.getpid(), signal.SIGTERM))
+        end = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
         end.daemon = True
         end.start()
         _ends.append(end)

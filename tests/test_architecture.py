@@ -13,6 +13,7 @@ LAYERS = [
     {"faces", "losses", "models"},
     {"metrics", "guard", "checkpoint", "ratings", "standings", "report"},
     {"train"},
+    {"speeds"},
     {"plan"},
     {"tasks"},
     {"sweep"},

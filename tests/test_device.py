@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from duel import device
-from duel.device import claim
-from duel.sweep.trial import machine_failed
+from duel.device import claim, machine_failed
 
 
 def test_claim_keeps_to_the_reserved_cores():

@@ -10,16 +10,8 @@ from duel.config import load_sweep
 from duel.device import scoring_batch
 from duel.families import GeneratorSettings
 from duel.league import SWEEPS
-from duel.plan import (
-    MANY_HOURS,
-    Effort,
-    _training_rate,
-    cautious_speeds,
-    describe_plan,
-    effort,
-    make_plan,
-    measure_speeds,
-)
+from duel.plan import MANY_HOURS, describe_plan, make_plan
+from duel.speeds import Effort, _training_rate, cautious_speeds, effort, measure_speeds
 from duel.train.graphs import WARM_UP
 from duel.train.loop import Diverged
 

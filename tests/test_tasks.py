@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,11 +67,10 @@ def test_a_nodes_only_gpu_is_read_by_the_same_processes_and_left_by_them(ray_wit
     found = done(ON_GPU)
     assert {now for _, _, now in found} == {"0"}
     with_gpu = {pid for pid, _, _ in found}
-    assert len(with_gpu) == 2
+    assert len(with_gpu) < len(found)
+    assert any(map(alive, with_gpu)), "they wait for more work"
     without = {pid for pid, _, _ in done(ON_CPU)}
-    assert len(without) == 2
     assert not with_gpu & without
-    assert all(map(alive, with_gpu)), "they wait for more work"
     until = time.monotonic() + tasks.LINGER + 10
     while any(map(alive, with_gpu)) and time.monotonic() < until:
         time.sleep(0.2)
@@ -88,8 +88,8 @@ def test_a_process_that_works_is_not_ended_for_an_earlier_pause(ray_with):
         return os.getpid(), tasks.LINGER
 
     one = {"cpu": 1, "gpu": 1}
-    first = ray.get(sized(pause_after, one).remote(1.0, 0))
-    assert ray.get(sized(pause_after, one).remote(1.0, 3)) == first
+    first = ray.get(sized(pause_after, one).remote(4.0, 0))
+    assert ray.get(sized(pause_after, one).remote(4.0, 6)) == first
 
 
 def test_tasks_without_a_gpu_share_processes_wherever_they_run(ray_with):
@@ -97,7 +97,34 @@ def test_tasks_without_a_gpu_share_processes_wherever_they_run(ray_with):
     assert not ends_processes(ON_CPU)
     found = done(ON_CPU)
     assert {now for _, _, now in found} == {""}
-    assert len({pid for pid, _, _ in found}) == 2
+    assert len({pid for pid, _, _ in found}) <= 2 < len(found)
+
+
+@pytest.mark.parametrize("room", [ON_CPU, ON_GPU])
+def test_a_task_that_a_gpu_fails_is_done_again_in_another_process(ray_with, tmp_path, room):
+    """As under MPS, where a neighbour's fault is everybody's."""
+    ray_with(gpus=1)
+
+    def fails(times: int, text: str) -> list[str]:
+        before = sorted(path.name for path in tmp_path.iterdir())
+        (tmp_path / f"{len(before)}-{os.getpid()}").touch()
+        if len(before) < times:
+            raise RuntimeError(text)
+        return before
+
+    def play(times: int, text: str) -> list[str]:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        return tasks.Task(partial(sized(fails, room).remote, times, text), lambda note: None).result()
+
+    tried = play(2, "CUDA error: unspecified launch failure")
+    assert len(tried) == 2
+    if room["gpu"]:
+        assert len({name.split("-")[1] for name in tried}) == 2, "a spoilt process gets no more tasks"
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        play(3, "CUDA error: unspecified launch failure")
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        play(1, "mat1 and mat2 shapes cannot be multiplied")
 
 
 def test_a_task_for_once_leaves_no_process(ray_with):

@@ -36,13 +36,13 @@ class Cluster:
     gpu_names: list[str]
     cpu_model: str
     memory_gib: float
-    mps: bool = False  # whether trials share GPUs by a daemon of this run's
+    mps: bool = False  # whether trials share GPUs by a daemon of this run's; those of a cluster's machines don't count
 
     def hardware(self) -> dict:
         """As it goes into run.json."""
         return {key: value for key, value in asdict(self).items() if key != "joined"}
 
-    def fit(self, wanted: Resources) -> dict[str, float]:
+    def fit(self, wanted: Resources) -> Room:
         """The cpu and gpu that one task reserves here, of what the sweep file says.
 
         CPUs are no more than this machine has, and where there is no GPU the GPU counts as 0. A joined cluster
@@ -54,7 +54,7 @@ class Cluster:
         cpu = wanted.cpu if self.joined else min(wanted.cpu, self.cpus)
         return {"cpu": cpu, "gpu": min(wanted.gpu, self.gpus)}
 
-    def fit_trials(self, side: SideSweep, count: int) -> dict[str, float]:
+    def fit_trials(self, side: SideSweep, count: int) -> Room:
         """The cpu and gpu that each of a side's `count` trials reserves here.
 
         On this machine alone they share out the cores that would lie idle, as many trials running at once as before.
@@ -62,7 +62,7 @@ class Cluster:
         what a resumed run has again. Tasks keep to `fit`: there are more of them, and one core each is used best.
         """
         room = self.fit(side.resources)
-        if self.joined:
+        if self.joined or not side.resources.spare_cores:
             return room
         at_once = min(side.max_concurrent, count, places(room, self.cpus, self.gpus))
         return {**room, "cpu": max(room["cpu"], min(MOST_CORES, self.cpus // at_once))}

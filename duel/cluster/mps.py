@@ -2,11 +2,11 @@
 
 On an H100, four trials of dcgan together made 45,100 images a second without it and 62,400 with it; one alone made
 48,600 and 43,500. A run on this machine has a daemon of its own, which ends with the run, however that ends. None is
-started where MPS is in use already, nor with DUEL_MPS=0; where it does not work, trials take turns. Nothing about the
-GPU itself is changed.
+started where one runs at CUDA's own place or the environment names one, nor with DUEL_MPS=0; where it does not work,
+trials take turns. Nothing about the GPU itself is changed.
 
 The price: a process' fatal fault on a GPU is the fault of all that share it, and the daemon takes no new processes
-until these have ended. Their trials raise it, as `duel.sweep.trial.machine_failed` is true of it, and Tune starts each
+until these have ended. Their trials raise it, as `duel.device.machine_failed` is true of it, and Tune starts each
 again in a new process. One that is killed amid its work may leave the others hanging: the watchdog ends those.
 
 NVIDIA's description: https://docs.nvidia.com/deploy/mps/
@@ -25,7 +25,7 @@ from pathlib import Path
 CONTROL, OFF = "nvidia-cuda-mps-control", "DUEL_MPS"
 PIPES, LOGS, VISIBLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
 DEFAULT = Path("/tmp/nvidia-mps")  # where CUDA looks for a daemon if PIPES is not set
-DEVICES = "/dev/nvidia[0-9]*"
+DEVICES = "/dev/nvidia[0-9]*"  # as duel.device, which needs torch
 START_SECONDS = 60  # the daemon's server opens all its GPUs, which can take some seconds each
 END_SECONDS = 20
 
@@ -65,7 +65,7 @@ def shared_gpus() -> Iterator[None]:
 
 
 def at_work() -> bool:
-    """Whether this process has started a daemon that still runs."""
+    """Whether this process has started a daemon, and not ended it."""
     return bool(_guards)
 
 

@@ -20,6 +20,7 @@ from duel.faces.portrait import draw_person
 DRAWING_VERSION = 1  # part of the cache's key: a new number for any change to a pixel
 _CHOICES = 17 * 64  # uniform numbers a face; drawing asks for fewer
 MANY = 2048  # faces from which on processes pay, whose start takes half a second
+_MAIN = "from duel.faces.drawn import main; main()"
 _BATCH = 16  # keeps the working arrays of a 64x64 batch inside a core's cache
 
 
@@ -87,7 +88,7 @@ class _Draughtsmen:
             package = str(Path(__file__).resolve().parents[2])
             path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
             self._mine.process = subprocess.Popen(
-                [sys.executable, "-c", "from duel.faces.drawn import main; main()", str(self._size), str(self._seed)],
+                [sys.executable, "-P", "-c", _MAIN, str(self._size), str(self._seed)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path},
                 start_new_session=True,  # Ctrl-C is for the one that asks
             )  # fmt: skip

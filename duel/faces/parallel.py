@@ -1,7 +1,8 @@
 """Decoding and drawing on all cores, in order, with a bounded number of images in flight.
 
 Threads, not processes: Pillow and numpy let go of the interpreter lock where the time goes (two threads
-decode as fast as two processes), and threads leave nothing behind for Ray to inherit.
+decode as fast as two processes), and threads leave nothing behind for Ray to inherit. Drawing does not let go of it:
+there each thread has a process, see duel.faces.drawn.
 """
 
 import os

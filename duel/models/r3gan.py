@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from duel.families import R3ganSettings
-from duel.models.convolutions import Grouped, Pointwise
+from duel.models.convolutions import Pointwise
+from duel.models.grouped import Grouped
 from duel.models.layers import growing, stages_down_to
 from duel.models.resampling import Bilinear, mean_of_four
 

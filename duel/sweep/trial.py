@@ -5,34 +5,20 @@ node and for whatever reason, first repeats the reports that it finds there and 
 killed worker, a killed driver and a finished trial are all the same case.
 """
 
-import re
 import time
+from contextlib import suppress
 from typing import Any
 
 import torch
 from ray import tune
 
-from duel.device import claim, release
+from duel.device import claim, machine_failed, release
 from duel.errors import DuelError
 from duel.families import family_settings
 from duel.seeds import derive
 from duel.store import Store
 from duel.sweep.job import Job, legacy_name, read_state, save, state_name
 from duel.watchdog import watched
-
-# What is in the messages of CUDA and its libraries when they fail, and in those of PyTorch when it has no room or finds
-# no algorithm that has any. PyTorch raises nearly all of them as plain RuntimeErrors.
-_GPU_FAILED = re.compile(
-    r"(cuda|cudnn|cublas|cufft|cusolver|cusparse|nccl|nvrtc)( \w+)? error|cu[a-z]+_status_|"
-    r"out of memory|can't allocate memory|find an engine|no valid engine|valid cudnn algorithm|no cuda gpus",
-    re.IGNORECASE,
-)
-
-
-def machine_failed(error: Exception) -> bool:
-    """Whether the GPU, its libraries or the memory failed the trial, not the trial itself: another try may succeed."""
-    kinds = (torch.AcceleratorError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and bool(_GPU_FAILED.search(str(error))))
 
 
 class Trial(tune.Trainable):
@@ -52,7 +38,8 @@ class Trial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial in the same process."""
         self.trainer = self.reports = self.state = None
-        release()
+        with suppress(RuntimeError):  # a GPU context that a neighbour has spoilt: Tune gives up trials that fail here,
+            release()  # and starts those again that fail in their first step
         self.setup(new_config)  # type: ignore[call-arg]  # tune.with_parameters hands in the job
         return True
 

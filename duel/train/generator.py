@@ -116,12 +116,12 @@ class GeneratorTrainer(Trainer):
     def _inputs(self) -> Values:
         return {"reals": self._feed.batch(self.images, self.batch_size)}
 
-    def _kind(self) -> "StepKind":
+    def _kind(self) -> StepKind:
         at, rivals = self.settings, self._rivals
         due = self.images // self.batch_size % at.penalty_every == 0
         return StepKind(due and (at.r1 > 0 or at.r2 > 0), rivals.drawn(self.seed, 6, self.images) if rivals else None)
 
-    def _step(self, kind: "StepKind", inputs: Values) -> Values:
+    def _step(self, kind: StepKind, inputs: Values) -> Values:
         reals = to_network(inputs["reals"])
         noise = torch.randn(self.batch_size, self.settings.latent, device=self.device)
         with autocast(self.device):

@@ -76,7 +76,10 @@ class CudaRecorder:
         return replay
 
     def recover(self) -> None:
-        """A recording that broke off leaves the generator waiting for its end: it gets a new state."""
+        """A recording that broke off leaves the generator waiting for its end: it gets a new state.
+
+        The memory that it had taken stays with the process.
+        """
         torch.cuda.synchronize(self._device)
         fresh = torch.Generator(self._device).graphsafe_get_state()
         torch.cuda.default_generators[torch.cuda.current_device()].graphsafe_set_state(fresh)
@@ -148,10 +151,15 @@ class Graphs:
     def _record(self, known: _Kind, inputs: Values, step: Step, reseed: Callable[[], None]) -> Values:
         """Take the step plainly, record it, and take it again from the same state; the plain step counts."""
         groups = _changing(self._parts)
-        before = _copies(groups)
+        try:
+            before, plain = _copies(groups), _copies(groups)
+        except torch.OutOfMemoryError:
+            self.note = "no CUDA graph can be made: there is no memory to hold it against the plain step"
+            reseed()
+            return step(inputs)
         reseed()
         losses = {name: loss.detach().clone() for name, loss in step(inputs).items()}
-        plain = _copies(groups)
+        _put(plain, groups)
         try:
             self._fill(inputs)
             _put(groups, before)
@@ -166,7 +174,8 @@ class Graphs:
         except (RuntimeError, ValueError) as error:  # PyTorch's refusals; the device may still be sound
             self._recorder.recover()
             self._kinds.clear()  # graphs that there are already take their random numbers from the state before
-            self.note = f"no CUDA graph can be made: {' '.join(str(error).split())[:200]}"
+            cause = error.__context__ or error  # the end of a recording that broke off fails as well
+            self.note = f"no CUDA graph can be made: {' '.join(str(cause).split())[:200]}"
         finally:
             _put(groups, plain)
         return losses

@@ -6,7 +6,7 @@ import pytest
 
 from duel.cluster.connection import MOST_CORES, Cluster
 from duel.config import load_sweep, places
-from duel.league import SWEEPS
+from duel.league import SWEEPS, _override
 
 QUICK = load_sweep(SWEEPS / "quick.yaml")  # 1 core, a quarter of a GPU, 4 trials at once
 MISSION = load_sweep(SWEEPS / "mission.yaml")  # 2 cores, the same
@@ -14,6 +14,12 @@ MISSION = load_sweep(SWEEPS / "mission.yaml")  # 2 cores, the same
 
 def machine(cpus: int, gpus: int = 0, joined: bool = False) -> Cluster:
     return Cluster(joined, 1, cpus, gpus, [], "", 1.0)
+
+
+def test_cores_that_the_command_line_gives_are_all_that_trials_take():
+    given = _override(QUICK, 1, 3, None)
+    assert machine(16).fit_trials(given.generators, 8) == {"cpu": 3, "gpu": 0.0}
+    assert machine(16).fit_trials(_override(QUICK, 1, None, None).generators, 8)["cpu"] == MOST_CORES
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@
 # Exit codes: 0 all parts ran, 1 one failed (the others ran all the same), 2 wrong usage.
 set -u
 [ $# -ge 1 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-OUT=$1 END=$((SECONDS + ${2:-600})) FAILED=0
+OUT=$1 TIME=${2:-600} FAILED=0
+[[ $TIME =~ ^[0-9]+$ ]] || { echo "SECONDS: got $TIME; give a whole number" >&2; exit 2; }
+END=$((SECONDS + TIME))
 [ -f pyproject.toml ] && mkdir -p "$OUT" || { echo "start this in the project's root, with a folder that can be written" >&2; exit 2; }
-export PYTHONUNBUFFERED=1 PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$PWD DUEL_CACHE=${DUEL_CACHE:-$(mktemp -d)}
+export PYTHONUNBUFFERED=1 PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$PWD
 PYTHON=$(command -v python || command -v python3)
 
 part() { # name, limit in seconds, command: its output goes to OUT/name.txt and, in its last lines, to the terminal
@@ -21,7 +23,7 @@ part() { # name, limit in seconds, command: its output goes to OUT/name.txt and,
     timeout -k 10 -s INT "$limit" "$@" >"$OUT/$name.txt" 2>&1; code=$?
     [ "$code" = 0 ] || FAILED=1
     echo "== $name: exit $code after $((SECONDS - begin)) s of at most $limit"
-    tail -n "${LINES_SHOWN:-60}" "$OUT/$name.txt"
+    tail -n 60 "$OUT/$name.txt"
 }
 
 { nvidia-smi || echo "no nvidia-smi"; } >"$OUT/machine.txt" 2>&1
@@ -32,11 +34,13 @@ league() { # name, seconds, sweep
 part tests 100 "$PYTHON" -m pytest -q -m gpu -p no:cacheprovider tests/gpu
 part speed 110 "$PYTHON" tests/gpu/speed.py ${PEER:+--peer "$PEER"} "$OUT"
 left=$((END - SECONDS - 20))
-if [ "${CPU:-}" ]; then
+if [ "${CPU:-}" = 1 ]; then
     league mission 60 sweeps/mission.yaml # the tests' tiny one in its place
 elif [ "$left" -ge 360 ]; then
     league mission "$left" sweeps/mission.yaml
 elif [ "$left" -ge 30 ]; then
     league short "$left" tests/gpu/short.yaml
+else
+    echo "== no league: no time is left for one; SECONDS: 600 are enough for the short one, 900 for the mission's start"
 fi
 exit $FAILED

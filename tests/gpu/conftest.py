@@ -1,17 +1,13 @@
 """What the GPU's tests share: without a GPU they skip, or with CPU=1 rehearse what can be rehearsed."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
-from planted import StandIn
+from planted import REHEARSAL, StandIn
 
 from duel.faces import draw_faces
 from duel.train import loop
 from duel.train.graphs import Graphs
-
-REHEARSAL = bool(os.environ.get("CPU"))
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from results import Results
 
 ROOT = Path(__file__).resolve().parents[2]
 MISSION, TINY = ROOT / "sweeps" / "mission.yaml", ROOT / "tests" / "tiny.yaml"
-SMALL = bool(os.environ.get("CPU"))
+SMALL = os.environ.get("CPU") == "1"
 KEPT = ("run.json", "trials.csv", "matches.csv", "leaderboard.csv", "guard.csv", "index.html", "error.txt")
 
 
@@ -46,8 +47,9 @@ class Watch:
         while shutil.which(ask[0]) and not self._over.wait(1):
             shown = subprocess.run(ask, capture_output=True, text=True)
             if shown.returncode == 0:
-                use, memory = shown.stdout.splitlines()[0].split(",")
-                self.samples.append((float(use), float(memory)))
+                with suppress(ValueError):  # "[N/A]", as of a part of a GPU
+                    use, memory = map(float, shown.stdout.splitlines()[0].split(","))
+                    self.samples.append((use, memory))
 
     def figures(self) -> dict[str, float]:
         """Mean use in percent, and the most memory in MiB."""
@@ -57,8 +59,8 @@ class Watch:
         return {"gpu_use_percent": sum(use) / len(use), "gpu_memory_mib": max(memory)}
 
 
-def run(out: Path, seconds: float, sweep: Path) -> None:
-    """The league, stopped in good order when its time is over."""
+def run(out: Path, seconds: float, sweep: Path) -> bool:
+    """The league, stopped in good order when its time is over; whether it failed before."""
     results, begin, title = Results(out), time.monotonic(), sweep.stem
     with tempfile.TemporaryDirectory() as name, Watch() as watch, open(out / f"{title}-log.txt", "w") as log:
         command = [sys.executable, "-m", "duel.league", "--sweep", str(TINY if SMALL else sweep), "--out", name,
@@ -77,10 +79,11 @@ def run(out: Path, seconds: float, sweep: Path) -> None:
         for kept in KEPT:
             if (folder / kept).exists():
                 shutil.copy(folder / kept, out / f"{title}-{kept}")
+        error = {} if code in (0, None) else {"error": f"exit status {code}"}
         results.add(title, "league", seconds=round(took, 1),
-                    ended={None: "no, out of time", 0: "yes"}.get(code, f"exit {code}"),
-                    **watch.figures(), **_stages(folder))  # fmt: skip
+                    ended="yes" if code == 0 else "no", **error, **watch.figures(), **_stages(folder))  # fmt: skip
         _states(results, title, folder)
+    return results.failed
 
 
 def _stages(folder: Path) -> dict[str, Any]:
@@ -112,4 +115,4 @@ def _states(results: Results, title: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else MISSION)
+    sys.exit(run(Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else MISSION))

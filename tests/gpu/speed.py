@@ -10,8 +10,6 @@ CPU=1 tries every line on sizes that mean nothing.
 import argparse
 import multiprocessing
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,9 +27,11 @@ sys.path += [str(Path(__file__).resolve().parents[1] / "bench"), str(Path(__file
 
 from harness import flops
 from PIL import Image
+from planted import REHEARSAL
 from round_robin import DEFAULTS, arena
 from training import Peer
 
+from duel.cluster import mps
 from duel.device import keep_memory, pick_device, place
 from duel.faces import draw_faces
 from duel.families import FAMILIES, family_settings
@@ -43,7 +43,7 @@ from duel.train.detector import DetectorTrainer
 from duel.train.generator import GeneratorTrainer
 from duel.train.loop import Trainer
 
-SMALL = bool(os.environ.get("CPU"))  # a rehearsal
+SMALL = REHEARSAL
 SIDE, WARM_UP = (16, 4) if SMALL else (64, 12)
 STEPS = 2 if SMALL else 60
 IMAGES = 64 if SMALL else 2048
@@ -220,11 +220,12 @@ def sharing(results: Results) -> None:
     families = ("dcgan",) if SMALL else ("dcgan", "r3gan")
     for family in families:
         _share(results, family, family)
-    with mps() as running:
-        for family in families if running else ():
+    with mps.shared_gpus():
+        for family in families if mps.at_work() else ():
             _share(results, f"{family}, MPS", family)
-    if not running:
-        results.add("sharing", "MPS", note="nvidia-cuda-mps-control does not start here")
+    if not mps.at_work():
+        results.add("sharing", "MPS", note="there is none here")
+    mps.end()
 
 
 def _share(results: Results, name: str, family: str) -> None:
@@ -235,6 +236,7 @@ def _share(results: Results, name: str, family: str) -> None:
             mine, theirs = spawn.Pipe()
             processes.append(spawn.Process(target=_trial, args=(theirs, family), daemon=True))
             processes[-1].start()
+            theirs.close()  # so that one that dies is heard of
             pipes.append(mine)
         try:
             for pipe in pipes:
@@ -250,23 +252,6 @@ def _share(results: Results, name: str, family: str) -> None:
             for process in processes:
                 process.kill()
                 process.join()
-
-
-@contextmanager
-def mps() -> Iterator[bool]:
-    """CUDA's multi-process service for what starts inside; whether there is one."""
-    control = shutil.which("nvidia-cuda-mps-control")
-    if control is None or not torch.cuda.is_available():
-        yield False
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        where = {"CUDA_MPS_PIPE_DIRECTORY": f"{folder}/pipe", "CUDA_MPS_LOG_DIRECTORY": f"{folder}/log"}
-        with mock.patch.dict(os.environ, where):
-            started = subprocess.run([control, "-d"], capture_output=True, text=True, timeout=20)
-            try:
-                yield started.returncode == 0
-            finally:
-                subprocess.run([control], input="quit\n", capture_output=True, text=True, timeout=20)
 
 
 def round_robin(results: Results) -> None:
@@ -332,6 +317,7 @@ def main() -> None:
     results = Results(given.out)
     for part in given.parts or parts:
         parts[part](results)
+    sys.exit(results.failed)
 
 
 if __name__ == "__main__":

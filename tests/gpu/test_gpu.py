@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import ray
 import torch
-from conftest import REHEARSAL
+from planted import REHEARSAL
 
 from duel.cluster.connection import connect, disconnect
 from duel.device import fold_batch_norm, place, release, to_network
@@ -134,7 +134,7 @@ def test_where_a_step_can_not_be_recorded_training_goes_on(faces, gpu):
         trainer.train_to(BATCH * 20)
     assert "no CUDA graph can be made" in trainers[0].graphs.note
     assert trainers[1].graphs.recorded == 2
-    assert apart(weights(trainers[0]), weights(trainers[1]), start) < 1.0
+    assert apart(weights(trainers[0]), weights(trainers[1]), start) == 0.0
 
 
 @pytest.mark.cuda
@@ -180,6 +180,8 @@ def test_a_fraction_of_a_gpu_works_and_its_process_lets_go(gpu, monkeypatch):
         assert {(total, count) for total, count, _ in found} == {(float(1 << 20), 1)}
         assert ray.get(sized(_without, {"cpu": 1, "gpu": 0.0}).remote()) == 0
         held = _holders()
+        if held == before:
+            pytest.skip("nvidia-smi lists no processes here")
         deadline = time.monotonic() + LINGER + 10
         while (left := _holders()) > before and time.monotonic() < deadline:
             time.sleep(1)

@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from duel.device import fold_batch_norm
 from duel.families import R3ganSettings
 from duel.losses import discriminator_loss, gradient_penalty
-from duel.models import build_discriminator, convolutions
-from duel.models.convolutions import Double, Grouped, Halve, _GroupedBackward, grouped
+from duel.models import build_discriminator
+from duel.models.convolutions import Double, Halve
+from duel.models.grouped import Grouped, _GroupedBackward, grouped
 
 
 def plain(x, weight, bias, groups):
@@ -117,7 +118,7 @@ def test_penalties_of_a_discriminator_are_pytorchs(monkeypatch):
     ours = discriminator(16)
     theirs = copy.deepcopy(ours)
     penalised(ours, torch.autocast("cpu", enabled=False))
-    monkeypatch.setattr(convolutions, "grouped", plain)
+    monkeypatch.setattr("duel.models.grouped.grouped", plain)
     penalised(theirs, torch.autocast("cpu", enabled=False))
     for mine, wanted in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert wanted.grad.any()
