@@ -4,12 +4,13 @@ import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from duel.errors import UsageError
 from duel.faces.decode import MAXIMUM_BYTES
+from duel.faces.patience import Patience
 from duel.faces.sources import Read, endings, file_identity, is_image_name, no_images, printable, too_large
 
 
@@ -17,6 +18,8 @@ class ZipSource:
     """Images in a zip archive."""
 
     kind = "zip"
+    column = ""
+    unreachable: Sequence[dict[str, str]] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,7 +28,7 @@ class ZipSource:
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
         try:
-            return zipfile.ZipFile(self.path)
+            return Patience()(partial(zipfile.ZipFile, self.path))
         except Exception as error:  # BadZipFile, but also struct and unicode errors from broken directories
             raise _corrupt(self.path, "zip", error) from None
 
@@ -68,6 +71,8 @@ class TarSource:
     """Images in a tar archive, compressed or not, read from front to back."""
 
     kind = "tar"
+    column = ""
+    unreachable: Sequence[dict[str, str]] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path

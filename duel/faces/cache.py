@@ -110,12 +110,17 @@ def _publish(temporary: Path, place: Path) -> None:
                 raise
         if read_entry(place) is not None:
             return
-        broken = tempfile.mkdtemp(prefix=".tmp-broken-", dir=place.parent)
-        # By rename, so that no other process meets a half-removed entry; one may have been quicker.
-        with suppress(FileNotFoundError):
-            place.rename(Path(broken) / "entry")
-        shutil.rmtree(broken, ignore_errors=True)
+        remove_entry(place)
     raise DuelError(f"the cache of faces cannot replace {place}; remove it and try again")
+
+
+def remove_entry(place: Path) -> None:
+    """Remove an entry that is broken or no longer what could be had. Raises OSError."""
+    away = tempfile.mkdtemp(prefix=".tmp-away-", dir=place.parent)
+    # By rename, so that no other process meets a half-removed entry; one may have been quicker.
+    with suppress(FileNotFoundError):
+        place.rename(Path(away) / "entry")
+    shutil.rmtree(away, ignore_errors=True)
 
 
 def write_images(path: Path, batches: Iterable[np.ndarray], image_size: int) -> str:

@@ -1,19 +1,23 @@
 """One image file's bytes -> one square uint8 face, the same road for every format.
 
-Steps: first frame, RGB, centre crop to a square, upright by EXIF, one antialiased resize.
+Steps: first frame, RGB, centre crop to a square, upright by EXIF, one antialiased resize. What Pillow calls broken
+though every pixel is there gets a second try, see duel.faces.mend.
 """
 
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from duel.faces.mend import mended
 
 # What the pixels depend on, part of the cache's key. Any change to this file that changes one needs a new number.
-DECODER_VERSION = (3, version("pillow"), version("torch"))
+DECODER_VERSION = (4, version("pillow"), version("torch"))
 MINIMUM_SIDE = 16  # pixels of the shorter side; below that there is no face to see
 MAXIMUM_PIXELS = 100_000_000  # a decompression bomb, not a photograph
 MAXIMUM_BYTES = 200_000_000
@@ -31,6 +35,10 @@ EXTENSIONS = frozenset(
         *("ppm", "pgm", "pbm", "pnm", "avif", "jp2", "j2k", "tga", "ico", "heic", "heif"),
     )
 )
+
+# TIFF's tag and value that Pillow has no names for.
+_SAMPLE_FORMAT = 339
+_WHITE_IS_ZERO = 0
 
 # EXIF tag 0x0112 -> what brings the picture upright.
 _UPRIGHT = {
@@ -75,15 +83,18 @@ def decode_square(data: bytes, image_size: int) -> np.ndarray:
     if not data:
         raise UnusableImage("the file is empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _square(image, image_size)
+        return _opened_square(data, image_size)
     except UnusableImage:
         raise
-    except UnidentifiedImageError:
-        raise UnusableImage("not an image that Pillow can read") from None
     except Image.DecompressionBombError:
         raise UnusableImage(f"more than {MAXIMUM_PIXELS:,} pixels") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on broken files
+        with suppress(Exception):
+            whole = mended(data, MAXIMUM_PIXELS)
+            if whole is not None:
+                return _opened_square(whole, image_size)
+        if isinstance(error, UnidentifiedImageError):
+            raise UnusableImage("not an image that Pillow can read") from None
         raise UnusableImage(f"broken image: {str(error)[:120] or type(error).__name__}") from None
 
 
@@ -105,14 +116,20 @@ def resize_squares(squares: list[np.ndarray], image_size: int) -> np.ndarray:
     return faces
 
 
+def _opened_square(data: bytes, image_size: int) -> np.ndarray:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return _square(image, image_size)
+
+
 def _square(image: Image.Image, image_size: int) -> np.ndarray:
     width, height = image.size
     if min(width, height) < MINIMUM_SIDE:
         raise UnusableImage(f"{width}x{height} pixels; the shorter side must have at least {MINIMUM_SIDE}")
     if width * height > MAXIMUM_PIXELS:
         raise UnusableImage(f"{width}x{height} is more than {MAXIMUM_PIXELS:,} pixels")
-    turn = _UPRIGHT.get(_orientation(image))
     image.draft("RGB", _draft_size(width, height, 1.5 * image_size))
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image))  # asked only now: loading turns a TIFF, and clears its tag
     rgb = _to_rgb(image)
     side = min(rgb.size)
     if rgb.width != rgb.height:
@@ -140,7 +157,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """Any of Pillow's modes -> RGB. Cut-out pictures are laid on white, the page they were made for."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _deep_grey(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+    elif image.mode == "La":  # has no way to RGBA of its own
+        image = image.convert("LA")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
@@ -148,10 +167,42 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _deep_grey(image: Image.Image) -> Image.Image:
-    """16-bit grey keeps its scale; 32-bit and float pictures have none, so their own range becomes 0..255."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    """Grey of more than 8 bits -> 8 bits, from black to the white that its file means, see _white.
+
+    What lies outside 0..white has no scale that could be known; there the picture's own range becomes 0..255.
+    """
+    tags = getattr(image, "tag_v2", {})  # a TIFF's
+    bits, signed = _first(tags.get(ExifTags.Base.BitsPerSample, 16)), _first(tags.get(_SAMPLE_FORMAT, 1)) != 1
+    raw = np.asarray(image, dtype=np.float64)
+    values = np.nan_to_num(raw, posinf=0.0, neginf=0.0)
+    if image.mode == "I" and bits == 32 and not signed:
+        values = np.where(values < 0, values + 2**32, values)  # Pillow has no unsigned 32 bits
     low, high = float(values.min()), float(values.max())
-    if image.mode.startswith("I") and low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
+    white = _white(image, bits, high)
+    if low >= 0 and white is not None:
+        low, high = 0.0, white
     scaled = (values - low) / max(high - low, 1e-12) * 255.0
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO:  # Pillow turns only 8 bits round
+        scaled = 255.0 - scaled
+    if "transparency" in image.info:  # the one grey of a PNG that is see-through
+        scaled[raw == image.info["transparency"]] = 255.0
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+
+def _white(image: Image.Image, bits: int, high: float) -> float | None:
+    """The value of white in a deep grey picture whose largest is `high`; None where it cannot be known.
+
+    16 bits and less say so themselves, and Pillow brings PGMs to 16. Signed, 32-bit and float TIFFs hold what their
+    writer put there: mostly 0..1 (floats), 0..255 or 16 bits.
+    """
+    if image.mode.startswith("I;"):
+        return 2.0**bits - 1
+    if image.mode == "I" and image.format != "TIFF":
+        return 65535.0
+    usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 32767.0 if bits == 16 else 65535.0)
+    return next((white for white in usual if high <= white), None)
+
+
+def _first(value: Any) -> int:
+    """Of a TIFF's tag that may hold one number or several."""
+    return int(value[0] if isinstance(value, tuple) else value)

@@ -1,19 +1,20 @@
 """From the name of a source to the array of its faces, by way of the cache."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from duel.errors import DuelError, UsageError
-from duel.faces.cache import cache_key, new_entry, read_entry, write_images, write_rest
+from duel.faces.cache import cache_key, new_entry, read_entry, remove_entry, write_images, write_rest
 from duel.faces.decode import DECODER_VERSION, MINIMUM_SIDE, UnusableImage, decode_square, quiet_pillow, resize_squares
 from duel.faces.drawn import DRAWING_VERSION, drawn_in_order
 from duel.faces.duplicates import GROUPING_VERSION, find_groups
 from duel.faces.manifest import Manifest
 from duel.faces.parallel import in_order
+from duel.faces.patience import Patience, is_read_error
 from duel.faces.sources import Read, Source, open_source
 
 DRAWN = "drawn"
@@ -21,7 +22,26 @@ MINIMUM_FACES = 200  # distinct faces; with fewer there is nothing to learn, nor
 IMAGE_SIZES = (16, 32, 64, 128, 256)
 
 Progress = Callable[[int, int], None]
-Batch = tuple[np.ndarray, list[tuple[int, str]]]  # faces, uint8 [n, 3, S, S]; what was skipped: (index, reason)
+
+
+@dataclass(frozen=True)
+class _Unused:
+    """An image that gave no face."""
+
+    index: int
+    reason: str
+    unreadable: bool  # not broken: the system did not hand out its bytes
+
+
+@dataclass(frozen=True)
+class _Skipped:
+    """What the manifest says of the images that gave no face."""
+
+    items: list[dict[str, str]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+Batch = tuple[np.ndarray, list[_Unused]]  # faces, uint8 [n, 3, S, S]
 
 
 @dataclass(frozen=True)
@@ -68,8 +88,9 @@ def load_faces(
     """Load up to `wanted` faces of `image_size` pixels, decoded once and then kept in `cache_dir`.
 
     source: 'drawn' (exactly `wanted` drawn faces), a folder, a .zip, a .tar or a .parquet file. Of a
-    source with more images than wanted a sample is used, the same for the same seed; unreadable images
-    are listed in the manifest and replaced by others while there are any.
+    source with more images than wanted a sample is used, the same for the same seed; unusable images
+    are listed in the manifest and replaced by others while there are any. Those that could not be read,
+    after a few tries, are tried again by the next load: the cache does not keep them out.
     on_progress: called as on_progress(images done, images in all) while decoding.
 
     Raises UsageError for a source that cannot be read or has fewer than MINIMUM_FACES distinct faces
@@ -98,7 +119,7 @@ def _load_drawn(request: _Request) -> Faces:
             done += len(drawn)
             request.report(done, wanted)
 
-    return _build(request, key, faces(), Manifest(DRAWN, "drawn", wanted, wanted, 0, [], 0, "", size), [])
+    return _build(request, key, faces(), Manifest(DRAWN, "drawn", wanted, wanted, 0, [], 0, "", size), _Skipped())
 
 
 def _load_real(request: _Request) -> Faces:
@@ -107,14 +128,40 @@ def _load_real(request: _Request) -> Faces:
     for key in (whole, sample):
         kept = read_entry(request.cache_dir / key)
         if kept and (key == sample or kept[2].found <= request.wanted):
+            if _readable_by_now(source, kept[2].unreadable):
+                _forget(request.cache_dir, key)
+                continue
             return Faces(kept[0], kept[1], replace(kept[2], source=request.name))
     found = len(source.names)
     if found == 0:
         source.check()  # its error names what there is instead
-    skipped: list[dict[str, str]] = []
-    blank = Manifest(request.name, source.kind, found, 0, source.ignored, [], 0, "", request.size)
+    column, skipped = source.column, _Skipped(list(source.unreachable))
+    blank = Manifest(request.name, source.kind, found, 0, source.ignored, [], 0, "", request.size, column)
     key = whole if found <= request.wanted else sample
     return _build(request, key, _decode(source, request, skipped), blank, skipped)
+
+
+def _readable_by_now(source: Source, names: list[str]) -> bool:
+    """Whether any of the images that could not be read when the cache's entry was made can be read now."""
+    if not names:
+        return False
+    missing = set(names)
+    for _, read in source.read([index for index, name in enumerate(source.names) if name in missing]):
+        try:
+            read()
+        except Exception as error:
+            if is_read_error(error):
+                continue
+        return True
+    return False
+
+
+def _forget(cache_dir: Path, key: str) -> None:
+    try:
+        remove_entry(cache_dir / key)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"the cache folder for faces, {cache_dir}, cannot be written: {reason}") from None
 
 
 def _keys(source: Source, request: _Request) -> tuple[str, str]:
@@ -128,37 +175,40 @@ def _keys(source: Source, request: _Request) -> tuple[str, str]:
     return cache_key(settings), cache_key({**settings, "wanted": request.wanted, "seed": request.seed})
 
 
-def _decode(source: Source, request: _Request, skipped: list[dict[str, str]]) -> Iterator[np.ndarray]:
+def _decode(source: Source, request: _Request, skipped: _Skipped) -> Iterator[np.ndarray]:
     """Yield batches of decoded faces until there are enough or the source is exhausted; fill `skipped`."""
     names, wanted = source.names, request.wanted
     order = np.arange(len(names))
     if len(names) > wanted:
         order = np.random.default_rng(request.seed).permutation(order)
-    total, used, taken = min(len(names), wanted), 0, 0
+    total, used, unused, taken = min(len(names), wanted), 0, 0, 0
+    patiently = Patience()
 
     def work(items: list[tuple[int, Read]]) -> list[Batch]:
-        return [_decode_batch(items, request.size)]
+        return [_decode_batch(items, request.size, patiently)]
 
     while used < wanted and taken < len(order):
         # Sorted, so that an archive is read from front to back. Later rounds replace what was skipped.
         batch = np.sort(order[taken : taken + wanted - used]).tolist()
         taken += len(batch)
         for faces, unusable in in_order(work, source.read(batch), 32, request.workers):
-            skipped += [{"name": names[index], "reason": reason} for index, reason in unusable]
-            used += len(faces)
+            skipped.items.extend({"name": names[each.index], "reason": each.reason} for each in unusable)
+            skipped.unreadable.extend(names[each.index] for each in unusable if each.unreadable)
+            used, unused = used + len(faces), unused + len(unusable)
             yield faces
-            request.report(min(used + len(skipped), total), total)
+            request.report(min(used + unused, total), total)
 
 
-def _decode_batch(items: list[tuple[int, Read]], size: int) -> Batch:
+def _decode_batch(items: list[tuple[int, Read]], size: int, patiently: Patience) -> Batch:
     squares, unusable = [], []
     for index, read in items:
         try:
-            squares.append(decode_square(read(), size))
+            squares.append(decode_square(patiently(read), size))
         except UnusableImage as error:
-            unusable.append((index, str(error)))
+            unusable.append(_Unused(index, str(error), unreadable=False))
         except Exception as error:  # reading: permissions, a broken zip member, a file that has just gone
-            unusable.append((index, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
+            reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+            unusable.append(_Unused(index, reason, unreadable=is_read_error(error)))
     return resize_squares(squares, size), unusable
 
 
@@ -167,7 +217,7 @@ def _build(
     key: str,
     faces: Iterator[np.ndarray],
     manifest: Manifest,
-    skipped: list[dict[str, str]],
+    skipped: _Skipped,
 ) -> Faces:
     """Write the faces and all that is known about them to the cache, and read them back."""
     needed = min(manifest.found, request.wanted) * (3 * request.size**2 + 8) + 100_000
@@ -178,7 +228,14 @@ def _build(
         groups = np.arange(len(images)) if manifest.kind == "drawn" else find_groups(images, request.workers)
         distinct = int(groups.max()) + 1 if len(groups) else 0
         copies = len(images) - distinct
-        manifest = replace(manifest, used=len(images), skipped=skipped, duplicates=copies, fingerprint=digest)
+        manifest = replace(
+            manifest,
+            used=len(images),
+            skipped=skipped.items,
+            unreadable=skipped.unreadable,
+            duplicates=copies,
+            fingerprint=digest,
+        )
         _require_enough(manifest, distinct, min(MINIMUM_FACES, request.wanted))
         write_rest(folder, groups, manifest)
     kept = read_entry(request.cache_dir / key)

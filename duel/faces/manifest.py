@@ -1,6 +1,6 @@
 """What is known about a set of faces besides its pixels."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -13,10 +13,12 @@ class Manifest:
     found: int  # images found in the source
     used: int  # images in the array
     ignored: int  # other files in the source, by their names no images
-    skipped: list[dict[str, str]]  # images that could not be used: {"name", "reason"}
+    skipped: list[dict[str, str]]  # images that could not be used, folders not looked into: {"name", "reason"}
     duplicates: int  # images that share a group with an earlier one
     fingerprint: str  # SHA-256 of the array's bytes, hex
     image_size: int  # pixels
+    column: str = ""  # of a parquet file: the one that the images are from
+    unreadable: list[str] = field(default_factory=list)  # skipped, but not broken: reading them failed
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON data."""
@@ -26,9 +28,9 @@ class Manifest:
     def from_dict(cls, data: dict[str, Any]) -> "Manifest":
         """Raises TypeError or ValueError when a field is missing, unknown or of another type."""
         manifest = cls(**data)
-        for field in fields(cls):
-            value = getattr(manifest, field.name)
-            expected = field.type if isinstance(field.type, type) and field.type in (int, str) else list
+        for each in fields(cls):
+            value = getattr(manifest, each.name)
+            expected = each.type if isinstance(each.type, type) and each.type in (int, str) else list
             if not isinstance(value, expected):
-                raise ValueError(f"manifest: {field.name} is {value!r}")
+                raise ValueError(f"manifest: {each.name} is {value!r}")
         return manifest

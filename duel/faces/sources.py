@@ -1,23 +1,28 @@
-"""Where faces come from: a folder, a zip, a tar or a parquet file, all read the same way.
+"""Where faces come from: a folder, a zip, a tar or parquet files, all read the same way.
 
 A source lists its images once and hands out their bytes; nothing is ever extracted to disk, so names
 such as ../../etc/passwd inside an archive are only names.
 """
 
+import errno
 import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from duel.errors import UsageError
 from duel.faces.decode import EXTENSIONS, MAXIMUM_BYTES, UnusableImage
+from duel.faces.patience import Patience
+from duel.output import printable
 
 Read = Callable[[], bytes]
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-ALLOWED = "'drawn', a folder of images, a .zip, a .tar (.gz, .bz2, .xz) or a .parquet file"
+TABLE_SUFFIXES = (".parquet", ".pq")
+ALLOWED = "'drawn', a folder of images or of parquet files, a .zip, a .tar (.gz, .bz2, .xz) or a .parquet file"
 
 
 class Source(Protocol):
@@ -32,6 +37,14 @@ class Source(Protocol):
     @property
     def ignored(self) -> int:
         """How many other files there were."""
+
+    @property
+    def column(self) -> str:
+        """The column that the images are from; "" where there are none."""
+
+    @property
+    def unreachable(self) -> Sequence[dict[str, str]]:
+        """Folders that could not be looked into, {"name", "reason"}; known once `names` is."""
 
     def identity(self) -> Any:
         """What changes when the source does (JSON-able, cheap); the cache's key hashes it."""
@@ -59,7 +72,7 @@ def open_source(source: str) -> Source:
     from duel.faces import archives  # below this module; pyarrow, further down, also takes its time to import
 
     if stat.S_ISDIR(mode):
-        return FolderSource(path)
+        return _open_folder(path)
     if not stat.S_ISREG(mode):
         raise UsageError(f"--faces {source!r} is neither a file nor a folder; allowed: {ALLOWED}")
     name = path.name.lower()
@@ -67,11 +80,21 @@ def open_source(source: str) -> Source:
         return archives.ZipSource(path)
     if name.endswith(TAR_SUFFIXES):
         return archives.TarSource(path)
-    if name.endswith((".parquet", ".pq")):
+    if name.endswith(TABLE_SUFFIXES):
         from duel.faces.tables import ParquetSource
 
         return ParquetSource(path)
     raise UsageError(f"--faces {source!r} is a file of an unknown kind; allowed: {ALLOWED}")
+
+
+def _open_folder(path: Path) -> Source:
+    folder = FolderSource(path)
+    tables = folder.tables_alone()
+    if not tables:
+        return folder
+    from duel.faces.tables import ParquetSource
+
+    return ParquetSource(path, tables, folder.unreachable)
 
 
 def is_image_name(name: str) -> bool:
@@ -86,22 +109,18 @@ def ending(name: str) -> str:
     return base[dot:].lower() if dot > 0 else ""
 
 
-def printable(name: str) -> str:
-    """A file name as text that any terminal and JSON can carry."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def file_identity(path: Path) -> list[Any]:
     """Resolved path, size in bytes and time of the last change."""
     about = path.stat()
     return [printable(str(path.resolve())), about.st_size, about.st_mtime_ns]
 
 
-def no_images(path: Path, seen: Counter[str]) -> UsageError:
+def no_images(path: Path, seen: Counter[str], unreachable: Sequence[dict[str, str]] = ()) -> UsageError:
     """The error for a source without images; seen: endings of its other files."""
+    unseen = "".join(f"; {each['name']}: {each['reason']}" for each in unreachable[:5])
     kinds = ", ".join(f"{count} {ending or 'without ending'}" for ending, count in seen.most_common(5))
     return UsageError(
-        f"--faces {printable(str(path))!r}: found no images (other files: {kinds or 'none'}); "
+        f"--faces {printable(str(path))!r}: found no images (other files: {kinds or 'none'}{unseen}); "
         f"allowed endings: {' '.join(sorted(EXTENSIONS))}"
     )
 
@@ -120,28 +139,34 @@ class FolderSource:
     """Images in a folder of any depth. Symlinks are followed, each real folder once, so loops end."""
 
     kind = "folder"
+    column = ""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.others: Counter[str] = Counter()
+        self.tables: list[str] = []
+        self.unreachable: list[dict[str, str]] = []
+        self._patiently = Patience()
+        self._walking = self._walk()  # once: a mount may take minutes to list many files
+        self._found: list[tuple[str, os.stat_result | None]] = []  # so far
 
     def _walk(self) -> Iterator[tuple[str, os.stat_result | None]]:
-        """Yield (path relative to the folder, stat or None where it dangles) for image-like names."""
-        self.others.clear()
+        """Yield (path relative to the folder, stat or None where there is none to be had) for image-like names."""
         visited: set[tuple[int, int]] = set()
         todo = [""]
         while todo:
             folder = todo.pop()
             try:
-                about = (self.path / folder).stat()
+                about = self._patiently((self.path / folder).stat)
                 if (about.st_dev, about.st_ino) in visited:
                     continue
                 visited.add((about.st_dev, about.st_ino))
-                entries = sorted(os.scandir(self.path / folder), key=lambda entry: entry.name)
+                entries = self._patiently(partial(_entries, self.path / folder))
             except OSError as error:
                 if not folder:
                     raise UsageError(f"--faces {printable(str(self.path))!r}: {error.strerror}") from None
-                self.others["unreadable folder"] += 1
+                reason = f"the folder cannot be listed: {error.strerror or error}"
+                self.unreachable.append({"name": f"{printable(folder)}/", "reason": reason})
                 continue
             for entry in entries:
                 name = f"{folder}/{entry.name}" if folder else entry.name
@@ -151,12 +176,25 @@ class FolderSource:
                     yield name, _stat(entry)
                 else:
                     self.others[ending(entry.name)] += 1
+                    if entry.name.lower().endswith(TABLE_SUFFIXES) and not entry.name.startswith("."):
+                        self.tables.append(name)
+
+    def tables_alone(self) -> list[str]:
+        """The parquet files in a folder without images, by name; of one with images, none."""
+        return [] if self._holds_image() else sorted(self.tables)
+
+    def _holds_image(self) -> bool:
+        """Walk no further than to the first image."""
+        if not self._found:
+            self._found.extend(islice(self._walking, 1))
+        return bool(self._found)
 
     @cached_property
     def _files(self) -> list[tuple[str, int, int]]:
-        """(name, size, mtime in ns) sorted by name; size -1 marks what is not a plain file."""
+        """(name, size, mtime in ns) sorted by name; size -1 marks what is not known for a plain file."""
+        self._found.extend(self._walking)
         found = []
-        for name, about in self._walk():
+        for name, about in self._found:
             plain = about is not None and stat.S_ISREG(about.st_mode)
             found.append((name, about.st_size, about.st_mtime_ns) if about and plain else (name, -1, 0))
         return sorted(found)
@@ -174,12 +212,12 @@ class FolderSource:
     def identity(self) -> Any:
         """What the cache's key hashes; see Source."""
         files = [(printable(name), size, changed) for name, size, changed in self._files]
-        return [printable(str(self.path.resolve())), files]
+        return [printable(str(self.path.resolve())), files, self.unreachable]
 
     def check(self) -> None:
         """Raise UsageError unless there is an image."""
-        if next(self._walk(), None) is None:
-            raise no_images(self.path, self.others)
+        if not self._holds_image():
+            raise no_images(self.path, self.others, self.unreachable)
 
     def read(self, indices: Sequence[int]) -> Iterator[tuple[int, Read]]:
         """Yield (index, function that returns the bytes) for ascending indices."""
@@ -188,18 +226,37 @@ class FolderSource:
             yield index, lambda name=name, size=size: self._read(name, size)  # type: ignore[misc]
 
     def _read(self, name: str, size: int) -> bytes:
-        if size < 0:  # never opened: a pipe would wait for ever
-            raise UnusableImage("not a plain file, or a link to nothing")
+        if size < 0:
+            size = _plain_size(self.path / name)
         if size > MAXIMUM_BYTES:
             raise too_large(size)
         return (self.path / name).read_bytes()
 
 
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """What cannot be looked at counts as one, unless by its name it is an image: listing it then says why."""
     try:
         return entry.is_dir()
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno != errno.ELOOP and not is_image_name(entry.name)
+
+
+def _plain_size(path: Path) -> int:
+    """Size in bytes. Raises UnusableImage for other than plain files (a pipe would wait for ever), or OSError."""
+    try:
+        about = path.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
+        about = None
+    if about is None or not stat.S_ISREG(about.st_mode):
+        raise UnusableImage("not a plain file, or a link to nothing")
+    return about.st_size
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
