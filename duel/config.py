@@ -3,14 +3,15 @@
 An error names the file, the key, the value received and what is allowed.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from duel.errors import UsageError
 from duel.families import FAMILIES, SEASONS
+from duel.settings_file import CoreLoader, read_settings, short
 from duel.spaces import PARAMETERS, Scalar, Space, Strict
 
 PARTITIONS = ("generator_train", "detector_train", "validation", "league")
@@ -56,7 +57,7 @@ class Resources(Strict):
     """What one trial reserves. `gpu` may be a fraction; where the cluster has no GPU it counts as 0."""
 
     cpu: int = Field(1, ge=1)
-    gpu: float = Field(0.0, ge=0)
+    gpu: float = Field(0.0, ge=0, allow_inf_nan=False)
     spare_cores: bool = Field(
         True, description="whether trials on this machine alone also take cores that would lie idle"
     )
@@ -136,7 +137,9 @@ class FaceCounts(Strict):
 class Guard(Strict):
     """From where on a generator's wins are marked as cheap."""
 
-    kid_share: float = Field(0.5, gt=0, description="not faces: a KID above this share of the KID of noise")
+    kid_share: float = Field(
+        0.5, gt=0, allow_inf_nan=False, description="not faces: a KID above this share of the KID of noise"
+    )
     copies: float = Field(0.05, gt=0, le=1, description="copies: a larger share of fakes that are training faces")
 
 
@@ -162,24 +165,16 @@ def share(trials: int, side: str) -> int:
 
 def load_sweep(path: Path) -> Sweep:
     """Read and check a sweep file; UsageError lists every fault in it."""
-    return parse_sweep(read_settings(path, f"the keys {', '.join(Sweep.model_fields)}", flag="--sweep "), str(path))
+    wanted = f"the keys {', '.join(Sweep.model_fields)}"
+    return parse_sweep(read_settings(path, wanted, flag="--sweep ", loader=CoreLoader), str(path))
 
 
-def read_settings(path: Path, wanted: str, flag: str = "") -> dict:
-    """A YAML file's settings; UsageError where it can't be read or holds none, saying what is `wanted`."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{flag}{path}: can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise UsageError(f"{path}: must hold {wanted}; got {_short(raw)}")
-    return raw
+def parse_sweep(raw: dict, name: str, typed: bool = True) -> Sweep:
+    """Check settings read from the file `name`.
 
-
-def parse_sweep(raw: dict, name: str) -> Sweep:
-    """Check settings read from the file `name`."""
+    typed: whether fixed values and choices become those of their setting's type, as 1 becomes 1.0. An earlier run goes
+    on with the choices that its study knows.
+    """
     try:
         sweep = Sweep.model_validate(raw)
     except ValidationError as error:
@@ -187,7 +182,22 @@ def parse_sweep(raw: dict, name: str) -> Sweep:
     faults = [f"{name}: {fault}" for side in ("generator", "detector") for fault in _space_faults(sweep, side)]
     if faults:
         raise UsageError("\n".join(faults))
+    if typed:
+        for side in ("generator", "detector"):
+            _give_types(sweep.side(side), side)
     return sweep
+
+
+def _give_types(sweep: SideSweep, side: str) -> None:
+    """Replace the values of a side's search spaces, which have no faults, by those of their settings' types."""
+    spaces = [(FAMILIES[side][family], space) for family, space in sweep.families.items()]
+    for settings, space in [*spaces, (SEASONS[side], sweep.later_seasons.space)]:
+        for name, parameter in space.items():
+            space[name] = parameter.converted(partial(_in_type, settings, name))
+
+
+def _in_type(settings: type[BaseModel], name: str, value: Scalar) -> Scalar:
+    return getattr(settings(**{name: value}), name)
 
 
 def _space_faults(sweep: Sweep, side: str):
@@ -228,10 +238,13 @@ def _season_faults(space: Space, side: str):
 
 def _value_fault(key: str, settings: type[BaseModel], name: str, value: Scalar):
     try:
-        settings(**{name: value})
+        typed = _in_type(settings, name, value)
     except ValidationError as error:
         for fault in error.errors():
-            yield f"{key}: {fault['msg'].lower()}, got {_short(value)}"
+            yield f"{key}: {fault['msg'].lower()}, got {short(value)}"
+        return
+    if isinstance(value, bool) and not isinstance(typed, bool):
+        yield f"{key}: must be a number, got {value}"
 
 
 def _fault(error: Any, model: type[BaseModel]) -> str:
@@ -239,7 +252,7 @@ def _fault(error: Any, model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; allowed here are {', '.join(_allowed_keys(error['loc'][:-1], model))}"
     message = error["msg"].removeprefix("Value error, ")
-    got = "" if error["type"] == "missing" else f", got {_short(error['input'])}"
+    got = "" if error["type"] == "missing" else f", got {short(error['input'])}"
     return f"{key or 'file'}: {message[0].lower() + message[1:]}{got}"
 
 
@@ -251,8 +264,3 @@ def _allowed_keys(loc: tuple, model: type[BaseModel]) -> list[str]:
         if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             model = field.annotation
     return list(model.model_fields)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -17,13 +17,13 @@ from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from duel import __version__, mirror
+from duel import __version__, mirror, paths
 from duel.config import Sweep, load_sweep, parse_sweep
 from duel.errors import DuelError, UsageError
 from duel.interrupt import stop_in_two_steps
-from duel.rundir import RunFolder, now
+from duel.output import Output, complain, printable, say
+from duel.rundir import ERROR, RunFolder, now
 from duel.store import Store, join
 from duel.weather import parse_weather
 
@@ -33,22 +33,21 @@ if TYPE_CHECKING:
 SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def league(
     context: typer.Context,
     trials: Annotated[int | None, typer.Option(help="Trials in all: half generators, half detectors. Default: the sweep's own number.", min=2)] = None,
-    sweep: Annotated[Path, typer.Option(help="Sweep file: search spaces, budgets, image size, faces a partition.")] = SWEEPS / "mission.yaml",
-    faces: Annotated[str, typer.Option(help="Real faces: a folder of images, a .zip or .tar of images, a .parquet file with an image column, or 'drawn' for faces that duel draws itself.")] = "drawn",
-    out: Annotated[Path, typer.Option(help="Folder of the runs; this one goes to OUT/NAME.")] = Path("reports"),
+    sweep: Annotated[Path, typer.Option(metavar="PATH", parser=paths.sweep_file, help="Sweep file: search spaces, budgets, image size, faces a partition.")] = SWEEPS / "mission.yaml",
+    faces: Annotated[str, typer.Option(metavar="PATH", parser=paths.faces_source, help="Real faces: a folder of images, a .zip or .tar of images, a .parquet file with an image column, or 'drawn' for faces that duel draws itself.")] = "drawn",
+    out: Annotated[Path, typer.Option(metavar="PATH", parser=paths.out_folder, help="Folder of the runs; this one goes to OUT/NAME.")] = Path("reports"),
     name: Annotated[str | None, typer.Option(help="Name of the run. Default: the sweep's name and the time.")] = None,
     seasons: Annotated[int, typer.Option(help="Seasons of --trials each. From the second on, trials start from earlier entrants and learn to beat earlier rivals.", min=1)] = 1,
     weather: Annotated[str | None, typer.Option(metavar="CHANGES", help="Play the league again with all images changed, reals and fakes alike: a list such as jpeg50,blur1,resize0.5,noise8 (JPEG quality, blur in pixels, scale and back, noise in levels of 255).")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, settings and faces: same match table on the same machine.", min=0)] = 0,
     resume: Annotated[str | None, typer.Option(metavar="NAME", help="Go on with the run OUT/NAME that was interrupted; nothing finished is done again. With --storage from any machine: a complete run's report comes to OUT/NAME.")] = None,
-    storage: Annotated[str | None, typer.Option(metavar="URI", help="Where trials keep their state, and a copy of the run: a folder that all nodes share, or a URI such as s3://bucket/duel. With --resume: take the run from there. Default: the run's folder.")] = None,
+    storage: Annotated[str | None, typer.Option(metavar="URI", parser=paths.storage_root, help="Where trials keep their state, and a copy of the run: a folder that all nodes share, or a URI such as s3://bucket/duel. With --resume: take the run from there. Default: the run's folder.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join, e.g. auto or HOST:6379. Default: RAY_ADDRESS, else Ray is started here with all that the machine has.")] = None,
     max_concurrent: Annotated[int | None, typer.Option(help="Trials of a side at once, at most. Default: the sweep's.", min=1)] = None,
     cpus_per_trial: Annotated[int | None, typer.Option(help="CPU cores a trial reserves and uses. Default: the sweep's, on this machine alone also cores that would lie idle.", min=1)] = None,
@@ -68,21 +67,22 @@ def league(
     The mission, on GPUs:
         python -m duel.league --trials 32 --faces FOLDER
     """
+    paths.faces_cache()  # what is wrong with DUEL_CACHE is told now, not once Ray has started
     if resume is not None:
         _refuse_with_resume(context)
-        print(_resume(out, resume, storage, address, max_failures))
+        say(printable(str(_resume(out, resume, storage, address, max_failures))))
         return
     settings = _override(load_sweep(sweep), max_concurrent, cpus_per_trial, gpus_per_trial)
     trials = trials or settings.trials
     weathers = parse_weather(weather) if weather is not None else []
     check_faces(faces)
     if dry_run:
-        print(dry(settings, trials, seasons, len(weathers), faces, address))
+        say(dry(settings, trials, seasons, len(weathers), faces, address))
         return
     name = _run_name(name, sweep)
     data = _new_run(name, settings, trials, seed, faces, _state_root(storage, name))
     data.update(seasons=seasons, weather=[each.name for each in weathers])
-    print(_start(out / name, data, address, max_failures))
+    say(printable(str(_start(out / name, data, address, max_failures))))
 
 
 def check_faces(source: str) -> None:
@@ -96,7 +96,7 @@ def dry(settings: Sweep, trials: int, seasons: int, weathers: int, faces: str, a
     """The plan's text; joins a cluster only to see what it has."""
     from duel.forecast import forecast
 
-    return forecast(settings, trials, seasons, weathers, faces, address, err.print).text
+    return forecast(settings, trials, seasons, weathers, printable(faces), address, complain).text
 
 
 def _start(folder: Path, data: dict[str, Any], address: str | None, max_failures: int) -> Path:
@@ -115,9 +115,12 @@ def _resume(out: Path, name: str, storage: str | None, address: str | None, max_
     if run.data["status"] == "complete":
         from duel.report.page import write_report
 
-        err.print(f"run {name} is complete already")
+        complain(f"run {name} is complete already")
         report = out / name / "index.html"
-        return report if report.exists() else write_report(run.path)
+        if not report.exists():
+            write_report(run.path)
+        run.forget_failure()  # of this machine, where another one went on to the end
+        return report
     if "seasons" not in run.data:
         version = run.data.get("duel_version", "an earlier version")
         raise UsageError(f"--resume {name}: duel {version} began it, whose files this one can't go on with; start anew")
@@ -133,7 +136,7 @@ def _look_in_storage(folder: Path, storage: str | None) -> None:
         raise UsageError(f"--storage {storage}: run {folder.name} keeps its trials in {ours or 'its own folder'}")
     root = given or ours
     if isinstance(root, str):
-        mirror.fetch(folder, root, err.print)
+        mirror.fetch(folder, root, complain)
 
 
 def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
@@ -201,11 +204,10 @@ def _unforeseen(error: Exception, folder: Path) -> DuelError:
     if isinstance(cause, DuelError):
         return DuelError(str(cause))
     with contextlib.suppress(OSError):  # the disk may be full
-        (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+        text = "".join(traceback.format_exception(error))
+        (folder / ERROR).write_text(text, encoding="utf-8", errors="backslashreplace")
     line = " ".join(str(cause).split())[:300]
-    return DuelError(
-        f"{type(cause).__name__}: {line} (all of it in {folder / 'error.txt'}; --resume {folder.name} goes on)"
-    )
+    return DuelError(f"{type(cause).__name__}: {line} (all of it in {folder / ERROR}; --resume {folder.name} goes on)")
 
 
 def _refuse_with_resume(context: typer.Context) -> None:
@@ -253,7 +255,7 @@ def _new_run(name: str, settings: Sweep, trials: int, seed: int, faces: str, sto
     return {
         "name": name, "status": "running", "created": now(), "duel_version": __version__,
         "command": ["python", "-m", "duel.league", *sys.argv[1:]], "seed": seed, "settings": settings.model_dump(),
-        "trials_requested": trials, "storage": storage, "faces": {"source": faces if faces == "drawn" else str(Path(faces).absolute())}, "hardware": {},
+        "trials_requested": trials, "storage": storage, "faces": {"source": faces}, "hardware": {},
         "versions": {"python": platform.python_version(), **packages, "duel": __version__},
         "feature_network": FEATURE_NETWORK, "yardsticks": {}, "stages": [], "notes": [],
     }  # fmt: skip
@@ -261,19 +263,20 @@ def _new_run(name: str, settings: Sweep, trials: int, seed: int, faces: str, sto
 
 def main() -> None:
     """Run the command; turn duel's errors into one message and an exit code."""
+    sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
     try:
         app(standalone_mode=True)
     except DuelError as error:
-        err.print(f"error: {error}", style=None, markup=False)
+        complain(f"error: {error}")
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == UsageError.exit_code:
-            err.print(f"received: {shlex.join(sys.argv[1:])}", markup=False)  # typer names the flag alone
+            complain(f"received: {shlex.join(sys.argv[1:])}")  # typer names the flag alone
         raise
     except KeyboardInterrupt:
         sys.exit(1)
     except OSError as error:
-        err.print(f"error: {error.filename or ''}: {error.strerror or error}", markup=False)
+        complain(f"error: {error.filename or ''}: {error.strerror or error}")
         sys.exit(1)
 
 

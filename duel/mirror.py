@@ -20,7 +20,8 @@ from threading import Event, Thread
 import numpy as np
 
 from duel.errors import DuelError, UsageError
-from duel.rundir import RunFolder
+from duel.output import printable
+from duel.rundir import ERROR, RunFolder
 from duel.store import Store, write_atomically
 
 EVERY = 20.0  # seconds between two copies
@@ -29,7 +30,7 @@ TRIES, PAUSE = 10, 1.0  # of reading a copy, seconds between them
 AT_ONCE = 4  # files on their way: an object store answers slowly; what comes from there is in memory, fakes too
 PATIENCE = 30.0  # a copy that fails is made again the next time
 COPY, LIST, SIGN = "run", "copied.json", "driver.json"
-STAYS = ("tune", ".lock")  # of the driver's machine alone
+STAYS = ("tune", ".lock", ERROR)  # of the driver's machine alone
 NOT_IN_A_REPORT = "work/"  # gigabytes of fakes, of use only to a run that goes on
 
 
@@ -67,11 +68,12 @@ def fetch(folder: Path, storage: str, note: Callable[[str], None]) -> None:
     if sign is None or sign["driver"] == ours.get("driver"):
         return
     if sign["working"]:
-        note(f"{sign['host']} was the last to work on this run: waiting {STILL:.0f} s to see whether it still does")
+        host = printable(str(sign["host"]))
+        note(f"{host} was the last to work on this run: waiting {STILL:.0f} s to see whether it still does")
         time.sleep(STILL)
         if _sign(store) != sign:
             raise UsageError(
-                f"--resume {folder.name}: {sign['host']} is at work on this run; wait for its end or stop it there"
+                f"--resume {folder.name}: {host} is at work on this run; wait for its end or stop it there"
             )
     note(f"taking the run from {storage}")
     _bring(folder, store)

@@ -1,5 +1,6 @@
 """What a person sees while a run works: one live view on a terminal, plain lines elsewhere."""
 
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -8,6 +9,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from duel.output import Output, printable
 
 
 class Watch(Protocol):
@@ -60,13 +63,15 @@ class Progress:
     """
 
     def __init__(self, console: Console | None = None):
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or _console()
+        self.console.file = Output(self.console.file)  # type: ignore[assignment]
+        self._live_view = self.console.is_terminal and self.console.is_interactive  # not so where TERM is dumb
         self._stage = _Stage()
         self._last_line = time.monotonic()
         self._live = Live(console=self.console, refresh_per_second=4, get_renderable=self._view, transient=True)
 
     def __enter__(self) -> "Progress":
-        if self.console.is_terminal:
+        if self._live_view:
             self._live.start()
         return self
 
@@ -110,11 +115,11 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        self.console.print(Text(text))
+        self.console.print(Text(printable(text)))
 
     def _line(self, text: str) -> None:
-        if not self.console.is_terminal:
-            self.console.print(Text(text))
+        if not self._live_view:
+            self.note(text)
             self._last_line = time.monotonic()
 
     def _view(self) -> Group:
@@ -129,6 +134,12 @@ class Progress:
         for name, (images, objective) in sorted(stage.running.items()):
             table.add_row(f"  {name}", f"{images:,} images", f"{objective:.4f}")
         return Group(head, table)
+
+
+def _console() -> Console:
+    """stdout, with a live view on a real terminal only: rich would go by FORCE_COLOR too, which CI systems set."""
+    real = sys.stdout is not None and sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=True, force_terminal=None if real else False)
 
 
 def span(seconds: float) -> str:

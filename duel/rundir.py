@@ -15,6 +15,7 @@ import pandas as pd
 from duel.errors import UsageError
 from duel.store import write_atomically
 
+ERROR = "error.txt"  # the traceback of what ended a session, see duel.league
 NEEDED = {"name", "status", "seed", "settings", "trials_requested", "storage", "faces", "stages", "notes"}
 
 
@@ -81,11 +82,9 @@ class RunFolder:
         with suppress(OSError):  # files of somebody else's stay
             self.path.rmdir()
 
-    def note(self, text: str) -> None:
-        """Keep a remark for the report, once."""
-        if text not in self.data["notes"]:
-            self.data["notes"].append(text)
-            self.save()
+    def forget_failure(self) -> None:
+        """Remove what an earlier session left about its end, once the run has gone on to its own."""
+        (self.path / ERROR).unlink(missing_ok=True)
 
     def done(self, stage: str) -> bool:
         """Whether a stage has ended, in this session or an earlier one."""

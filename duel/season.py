@@ -194,4 +194,5 @@ def keep(league: League, outcomes: list[Outcome], job: Job, table: str, entry: d
     save_entrants(outcomes, job.sweep.objective, job.image_size, league.storage, league.run.path)
     for outcome in outcomes:
         if outcome.status == "failed":
-            league.note(f"{outcome.name} failed: {outcome.reason}")
+            # Not kept as a note: the report has it from the table, which a resumed run may write anew.
+            league.progress.note(f"{outcome.name} failed: {outcome.reason}")

@@ -1,6 +1,7 @@
 """What a sweep file may say about a setting: a bare value, a range or a list of choices."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -13,9 +14,17 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Range(Strict):
-    low: float
-    high: float
+class _Values(Strict):
+    """What a setting's value is drawn from."""
+
+    def converted(self, convert: Callable[[Scalar], Scalar]) -> Self:
+        """The same with each value that it lists converted; a range lists none."""
+        return self
+
+
+class _Range(_Values):
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _ordered(self):
@@ -38,10 +47,10 @@ class LogUniform(_Range):
     """A number whose logarithm is drawn evenly; both ends above 0."""
 
     type: Literal["loguniform"]
-    low: float = Field(gt=0)
+    low: float = Field(gt=0, allow_inf_nan=False)
 
 
-class Int(Strict):
+class Int(_Values):
     """A whole number from low to high, both included, in steps; `log: true` draws its logarithm evenly."""
 
     type: Literal["int"]
@@ -63,7 +72,7 @@ class Int(Strict):
         return [self.low, self.high]
 
 
-class Choice(Strict):
+class Choice(_Values):
     """One of a list of values."""
 
     type: Literal["choice"]
@@ -73,8 +82,12 @@ class Choice(Strict):
         """Values that must be allowed for all others to be."""
         return self.values
 
+    def converted(self, convert: Callable[[Scalar], Scalar]) -> Self:
+        """The same with each value converted."""
+        return self.model_copy(update={"values": [convert(value) for value in self.values]})
 
-class Fixed(Strict):
+
+class Fixed(_Values):
     """Always the same value; in a sweep file a bare value means this too."""
 
     type: Literal["fixed"]
@@ -83,6 +96,10 @@ class Fixed(Strict):
     def ends(self) -> list[Scalar]:
         """Values that must be allowed for all others to be."""
         return [self.value]
+
+    def converted(self, convert: Callable[[Scalar], Scalar]) -> Self:
+        """The same with its value converted."""
+        return self.model_copy(update={"value": convert(self.value)})
 
 
 def _bare_value_is_fixed(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """What each stage of a run does: from the files of the stage before it to its own files."""
 
 import itertools
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from duel.config import PARTITIONS, parse_sweep, share
 from duel.entrants import SHEET_COLUMNS
 from duel.errors import UsageError
 from duel.faces import load_faces, split_faces
+from duel.paths import faces_cache
 from duel.progress import Progress
 from duel.readings import Ground
 from duel.report.images import sheet
@@ -30,19 +30,12 @@ from duel.weather import Weather, parse_weather
 LEAST_FACES = 16  # of a partition: fewer make no batch and no score
 
 
-def faces_cache() -> Path:
-    """Where decoded faces are kept between runs: $DUEL_CACHE, else duel in the user's cache folder."""
-    if "DUEL_CACHE" in os.environ:
-        return Path(os.environ["DUEL_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duel"
-
-
 class League:
     """One run of the league. A stage that is done does nothing again; one that was cut off goes on."""
 
     def __init__(self, run: RunFolder, progress: Progress, max_failures: int):
         self.run, self.progress, self.max_failures = run, progress, max_failures
-        self.sweep = parse_sweep(run.data["settings"], str(run.path / "run.json"))
+        self.sweep = parse_sweep(run.data["settings"], str(run.path / "run.json"), typed=False)
         self.seed, self.seasons = run.data["seed"], run.data["seasons"]
         self.weathers = parse_weather(",".join(run.data["weather"])) if run.data["weather"] else []
         self.storage = run.data["storage"] or str(run.path.absolute())
@@ -110,13 +103,18 @@ class League:
         factor = sum(got.values()) / sum(asked.values())
         shrunk = round(factor, 4) if got != asked else None
         skipped = manifest["skipped"]
-        self.run.update(faces={**manifest, "partitions": got, "shrunk": shrunk})
+        notes = []
         if shrunk is not None:
-            self.note(f"the source has fewer faces than the sweep asks for: all partitions shrink to {factor:.1%} "
-                       f"({', '.join(f'{name} {n:,}' for name, n in got.items())})")  # fmt: skip
+            notes.append(f"the source has fewer faces than the sweep asks for: all partitions shrink to {factor:.1%} "
+                         f"({', '.join(f'{name} {n:,}' for name, n in got.items())})")  # fmt: skip
         if skipped:
             names = "; ".join(f"{item['name']} ({item['reason']})" for item in skipped[:5])
-            self.note(f"{len(skipped):,} images skipped, all listed in run.json: {names}{'; ...' * (len(skipped) > 5)}")
+            more = "; ..." * (len(skipped) > 5)
+            notes.append(f"{len(skipped):,} images skipped, all listed in run.json: {names}{more}")
+        # All notes that are kept are about the faces. In place of an earlier session's: what they say may have changed.
+        self.run.update(faces={**manifest, "partitions": got, "shrunk": shrunk}, notes=notes)
+        for note in notes:
+            self.progress.note(note)
 
     def measure_yardsticks(self) -> None:
         """KID of noise, of an untrained generator and of reals."""
@@ -196,10 +194,8 @@ class League:
         """Mark the run as complete and write its report."""
         self.progress.end()
         Store(self.storage).remove(LEGACIES)
+        (self.run.path / "index.html").unlink(missing_ok=True)  # after an earlier season, it says that the run goes on
         self.run.update(status="complete", hardware=describe(self.cluster.joined).hardware())
-        return write_report(self.run.path)
-
-    def note(self, text: str) -> None:
-        """Say something now and in the report."""
-        self.progress.note(text)
-        self.run.note(text)
+        report = write_report(self.run.path)
+        self.run.forget_failure()
+        return report

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from league_runs import ROOT, TINY, run_league
 
+from duel import mirror
 from duel.league import main
 from duel.rundir import NEEDED
+from duel.store import Store
 
 
 @pytest.fixture
@@ -165,6 +167,62 @@ def test_a_run_that_somebody_else_works_on(command, tmp_path):
         code, _, err = command("--resume", "mine")
     assert code == 2
     assert "another process" in err
+
+
+EVIL = "\x1b]0;owned\x07[/red]:smile:\r\n"
+SHOWN = r"\x1b]0;owned\x07[/red]:smile:\r\n"
+
+
+@pytest.mark.parametrize("working", [True, False])
+def test_a_host_on_the_storage_cant_steer_the_terminal(command, tmp_path, monkeypatch, working):
+    monkeypatch.setattr(mirror, "STILL", 0)
+    sign = {"driver": "other", "host": EVIL, "working": working, "beats": 1}
+    Store(str(tmp_path / "storage" / "mine")).write(mirror.SIGN, json.dumps(sign).encode())
+    code, _, err = command("--resume", "mine", "--storage", tmp_path / "storage")
+    assert code == 2
+    assert err.isascii() and err.replace("\n", "").isprintable()
+    assert (f"{SHOWN} was the last to work on this run" in err) == working
+    assert "holds nothing of it but its trials" in err
+
+
+def test_a_host_that_is_at_work(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "STILL", 0)
+    beats = iter(range(9))
+    monkeypatch.setattr(mirror, "_sign", lambda _: {"driver": "o", "host": EVIL, "working": True, "beats": next(beats)})
+    code, _, err = command("--resume", "mine", "--storage", tmp_path / "storage")
+    assert code == 2
+    assert f"--resume mine: {SHOWN} is at work on this run" in err
+    assert "\x1b" not in err
+
+
+@pytest.mark.parametrize("flag", ["--faces", "--sweep", "--out", "--resume", "--name", "--storage"])
+def test_a_name_on_the_command_line_cant_steer_the_terminal(command, flag):
+    known = [] if flag == "--resume" else ["--sweep", TINY]
+    code, out, err = command(*known, flag, f"nowhere/{EVIL}\udce9")
+    assert code == 2
+    for odd in ("\x1b", "\x07", "\r", "\udce9"):
+        assert odd not in out + err
+    assert r"\x1b" in err
+
+
+def complete_run(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    data = dict.fromkeys(NEEDED) | {"status": "complete", "stages": [], "notes": [], "trials_requested": 2}
+    (folder / "run.json").write_text(json.dumps({**data, "command": ["--faces", "\udce9\x1b"]}))
+    (folder / "error.txt").write_text("of an earlier session")
+
+
+@pytest.mark.parametrize("report", [True, False])
+def test_a_complete_run_has_no_failure_left(command, tmp_path, report):
+    folder = tmp_path / "out" / "mine"
+    complete_run(folder)
+    if report:
+        (folder / "index.html").write_text("the report")
+    code, out, err = command("--resume", "mine")
+    assert code == 0, err
+    assert out == f"{folder / 'index.html'}\n"
+    assert (folder / "index.html").read_text() == "the report" or not report
+    assert not (folder / "error.txt").exists()
 
 
 def test_help_teaches(command):

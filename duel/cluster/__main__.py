@@ -8,8 +8,8 @@ import typer
 
 from duel.cluster.check import faults, filled_in
 from duel.cluster.prices import hourly
-from duel.config import read_settings
 from duel.errors import DuelError, UsageError
+from duel.settings_file import read_settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

@@ -49,7 +49,8 @@ def write_report(run_dir: Path) -> Path:
     Raises DuelError when run.json is missing or a file is broken; OSError when the page can't be written.
     """
     target = run_dir / "index.html"
-    write_atomically(target, render(read_run(run_dir)).encode())
+    # A path on the command line may have bytes that are no text.
+    write_atomically(target, render(read_run(run_dir)).encode("utf-8", "backslashreplace"))
     return target
 
 

@@ -35,13 +35,14 @@ class RunFiles:
 
     info is run.json; trials, matches, twins, twin_matches and board are the tables with their columns always
     present (words as str, "" where empty; numbers as float, NaN where empty; truths as bool), matches and board
-    with any accuracy_WEATHER; left_out is leave_one_out.csv with whatever families it has; histories maps an
-    entrant's name to the points of its metrics.json.
+    with any accuracy_WEATHER; failed holds the trials and twins that failed, twins only those that did not; left_out is
+    leave_one_out.csv with whatever families it has; histories maps an entrant's name to the points of its metrics.json.
     """
 
     root: Path
     info: dict[str, Any]
     trials: pd.DataFrame
+    failed: pd.DataFrame
     matches: pd.DataFrame
     twins: pd.DataFrame
     twin_matches: pd.DataFrame
@@ -80,6 +81,7 @@ def read_run(root: Path) -> RunFiles:
     trials = _table(root / "trials.csv", TRIAL_COLUMNS)
     matches = _table(root / "matches.csv", MATCH_COLUMNS)
     twins = _table(root / "twins.csv", [*TRIAL_COLUMNS, "twin_of", "kind"])
+    failed = pd.concat([table.loc[table["status"] == "failed", TRIAL_COLUMNS] for table in (trials, twins)])
     twins = twins[twins["status"] == "finished"]  # a failed one has no score to compare
     twin_matches = _table(root / "twin_matches.csv", MATCH_COLUMNS)
     if (root / "leaderboard.csv").is_file():
@@ -90,7 +92,7 @@ def read_run(root: Path) -> RunFiles:
     histories = {
         path.parent.name: _json(path).get("history", []) for path in sorted(root.glob("models/*/metrics.json"))
     }
-    return RunFiles(root, info, trials, matches, twins, twin_matches, left_out, board, histories)
+    return RunFiles(root, info, trials, failed, matches, twins, twin_matches, left_out, board, histories)
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -101,7 +101,7 @@ def badges(mark: str) -> tuple[str, ...]:
 
 
 def failures(run: RunFiles) -> list[dict[str, str]]:
-    """Trials that failed, with their reason."""
+    """Trials and twins that failed, with their reason."""
     return [
         {
             "name": trial["trial"],
@@ -110,5 +110,5 @@ def failures(run: RunFiles) -> list[dict[str, str]]:
             "seconds": seconds_in_words(trial["seconds"]),
             "reason": trial["reason"] or "no reason was recorded",
         }
-        for trial in records(run.trials[run.trials["status"] == "failed"])
+        for trial in records(run.failed)
     ]

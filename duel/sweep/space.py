@@ -52,11 +52,11 @@ class SearchSpace:
     def draw(self, trial: optuna.Trial) -> dict[str, Any]:
         """Draw family, settings, parent ("" for none) and how the trial competes; define by run."""
         if self.season == 1:
-            return {**_fresh(trial, self.sweep.families), "parent": "", "season": {}}
+            return {**_fresh(trial, self.side, self.sweep.families), "parent": "", "season": {}}
         season = {key: _draw(trial, f"season.{key}", p) for key, p in self.sweep.later_seasons.space.items()}
         competing = SEASONS[self.side](**season)
         if getattr(competing, "fresh", False):
-            return {**_fresh(trial, self.sweep.families), "parent": "", "season": competing.model_dump()}
+            return {**_fresh(trial, self.side, self.sweep.families), "parent": "", "season": competing.model_dump()}
         names = [parent.name for parent in self.parents]
         name = trial.suggest_categorical("parent", names) if len(names) > 1 else names[0]
         parent = self.parents[names.index(name)]
@@ -64,12 +64,12 @@ class SearchSpace:
         return {"family": parent.family, "settings": settings, "parent": name, "season": competing.model_dump()}
 
 
-def _fresh(trial: optuna.Trial, families: dict[str, Space]) -> dict[str, Any]:
-    """A family, then that family's settings."""
+def _fresh(trial: optuna.Trial, side: str, families: dict[str, Space]) -> dict[str, Any]:
+    """A family, then what is set about it, each value of its setting's type: 2.0 where 2 is drawn for a float."""
     names = list(families)
     family = trial.suggest_categorical("family", names) if len(names) > 1 else names[0]
     settings = {key: _draw(trial, f"{family}.{key}", p) for key, p in families[family].items()}
-    return {"family": family, "settings": settings}
+    return {"family": family, "settings": family_settings(side, family, settings).model_dump(exclude_unset=True)}
 
 
 def _slowed(side: str, parent: Parent, scale: float) -> dict[str, Any]:

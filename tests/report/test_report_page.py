@@ -416,6 +416,22 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         write_report(tmp_path)
 
 
+def test_bytes_on_the_command_line_that_are_no_text(run):
+    edit(run, command=["--faces", "caf\udce9"], notes=["\udce9 skipped"])
+    text = read(run).text
+    assert r"caf\udce9" in text
+    assert r"\udce9 skipped" in text
+
+
+def test_a_failed_control_is_among_the_failed_trials(league):
+    twins = pd.read_csv(league / "twins.csv", dtype={"reason": str})
+    twins.loc[0, ["status", "reason"]] = ["failed", "its worker died"]
+    twins.to_csv(league / "twins.csv", index=False)
+    run = read_run(league)
+    assert twins["trial"][0] not in set(run.twins["trial"])
+    assert (twins["trial"][0], "its worker died") in [(f["name"], f["reason"]) for f in tables.failures(run)]
+
+
 def test_everything_from_the_files_is_escaped(make_run, tmp_path):
     evil = "g01-<script>alert(1)</script>\"'&"
     root = make_run(tmp_path / "run", rename={"g01-dcgan": evil}, notes=["</pre><script>alert(2)</script>"])

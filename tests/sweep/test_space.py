@@ -4,7 +4,7 @@ import optuna
 import pytest
 from league_runs import TINY
 
-from duel.config import load_sweep
+from duel.config import load_sweep, parse_sweep
 from duel.families import family_settings
 from duel.spaces import Choice, Fixed, Uniform
 from duel.sweep.space import Parent, SearchSpace
@@ -69,3 +69,13 @@ def test_a_fresh_detector_draws_its_own_family():
     assert {c["parent"] for c in chosen} == {"", "d01-cnn"}
     assert all(c["season"]["fresh"] == (c["parent"] == "") for c in chosen)
     assert {c["family"] for c in chosen if not c["parent"]} == {"cnn", "resnet18"}
+
+
+@pytest.mark.parametrize("range", [{"type": "int", "low": 1, "high": 4}, {"type": "choice", "values": [1, 2]}, 3])
+def test_what_is_drawn_has_its_settings_type(range):
+    raw = load_sweep(TINY).model_dump()
+    raw["detectors"]["families"] = {"cnn": {"blur_sigma": range}}
+    for typed in (True, False):
+        for chosen in drawn(SearchSpace("detector", parse_sweep(raw, "s.yaml", typed).detectors)):
+            assert list(chosen["settings"]) == ["blur_sigma"]
+            assert isinstance(chosen["settings"]["blur_sigma"], float)

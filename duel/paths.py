@@ -1,0 +1,67 @@
+"""What a user typed as a place -> an absolute path, once, where it enters; UsageError where it can't be one."""
+
+import os
+import re
+from pathlib import Path
+
+from duel.errors import UsageError
+
+URI = re.compile(r"[a-z][a-z0-9+.-]*:/|.*://", re.IGNORECASE)  # with one slash too: s3:/bucket is a slip, no folder
+STORAGE = "a folder or a URI such as s3://bucket/folder"
+
+
+def out_folder(typed: str | Path) -> Path:
+    """--out: a folder of this machine."""
+    return local(
+        "--out", typed, "a folder of this machine; it is --storage that takes a URI, for a copy of the run", utf8=True
+    )
+
+
+def sweep_file(typed: str | Path) -> Path:
+    """--sweep: a file of this machine."""
+    return local("--sweep", typed, "a sweep file of this machine")
+
+
+def faces_source(typed: str) -> str:
+    """--faces: 'drawn' as it is, else the path of a folder or file of this machine."""
+    allowed = "'drawn', or a folder or file of this machine; download or mount first what lies elsewhere"
+    return typed if typed == "drawn" else str(local("--faces", typed, allowed))
+
+
+def storage_root(typed: str) -> str:
+    """--storage: a URI as it is (duel.store.Store opens it, or says why not), else the path of a folder."""
+    return typed if "://" in typed else str(local("--storage", typed, STORAGE, utf8=True))
+
+
+def faces_cache() -> Path:
+    """Where decoded faces are kept between runs: $DUEL_CACHE, else duel in the user's cache folder."""
+    if typed := os.environ.get("DUEL_CACHE"):
+        return local("DUEL_CACHE", typed, "a folder of this machine")
+    given = os.environ.get("XDG_CACHE_HOME", "")  # its specification: one that is not absolute does not count
+    return Path(given if os.path.isabs(given) else local("DUEL_CACHE", "~/.cache", "a folder")) / "duel"
+
+
+def local(name: str, typed: str | Path, allowed: str, utf8: bool = False) -> Path:
+    """The absolute path of a file or folder of this machine; a leading ~ is a home folder, as in a shell.
+
+    name: of the flag or variable it came by; allowed: what may stand there; utf8: whether it goes to pyarrow, which
+    takes no other names. Raises UsageError for a URI, for nothing, for the home of nobody. Nothing is looked up or
+    made; `..` and links stay.
+    """
+    text = os.fspath(typed)
+    path = os.path.expanduser(text)  # of the text: Path makes ./~ a ~, and s3:// an s3:/
+    if not text.strip():
+        fault = "names nothing"
+    elif URI.match(text):
+        fault = "is a URI" if "://" in text else "looks like a URI that lacks a slash"
+    elif path.startswith("~"):
+        fault = f"there is no such home folder (write ./{text} for a folder of that name)"
+    elif utf8 and not _is_utf8(str(Path(path).absolute())):
+        fault = "its name is not UTF-8"
+    else:
+        return Path(path).absolute()
+    raise UsageError(f"{name} {text!r}: {fault}; must be {allowed}")
+
+
+def _is_utf8(path: str) -> bool:
+    return path == path.encode(errors="replace").decode()
