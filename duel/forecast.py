@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 
-from duel.cluster.connection import Cluster, cluster_address, connect, cpu_model, disconnect, wait_for
+from duel.cluster.connection import Cluster, allowed_cores, cluster_address, connect, cpu_model, disconnect, wait_for
 from duel.config import Sweep, places, share
 from duel.plan import MANY_HOURS, Plan, describe_plan, make_plan
 from duel.progress import Progress, span
@@ -94,4 +94,4 @@ def _this_machine() -> Cluster:
     gpus = torch.cuda.device_count()
     names = [torch.cuda.get_device_name(i) for i in range(gpus)]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return Cluster(False, 1, len(os.sched_getaffinity(0)), gpus, sorted(set(names)), cpu_model(), round(memory, 1))
+    return Cluster(False, 1, allowed_cores(), gpus, sorted(set(names)), cpu_model(), round(memory, 1))

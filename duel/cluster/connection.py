@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.utils import get_num_cpus  # what ray.init counts by itself; no public name
 
 from duel.cluster import mps
 from duel.config import Resources, SideSweep, places
@@ -83,7 +84,7 @@ def connect(address: str | None) -> Cluster:
     if address:
         _check_reachable(address)
     try:
-        options: dict[str, Any] = {} if address else {"include_dashboard": False}
+        options: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": allowed_cores()}
         with nullcontext() if address else mps.shared_gpus():
             ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -159,6 +160,11 @@ def describe(joined: bool) -> Cluster:
                              for n in nodes) / 2**30, 1),
         mps=mps.at_work(),
     )  # fmt: skip
+
+
+def allowed_cores() -> int:
+    """The cores that this process may use: Ray counts those of a container, but not those of taskset or SLURM."""
+    return min(int(get_num_cpus()), len(os.sched_getaffinity(0)))
 
 
 def cpu_model() -> str:

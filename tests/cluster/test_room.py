@@ -1,6 +1,8 @@
 """What trials and tasks reserve on this machine and on a cluster."""
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 
@@ -56,3 +58,21 @@ def test_no_fewer_trials_run_at_once(sweep):
         before, after = here.fit(side.resources), here.fit_trials(side, trials)
         assert min(wanted, places(after, cpus, gpus)) == min(wanted, places(before, cpus, gpus))
         assert after["cpu"] >= before["cpu"]
+
+
+@pytest.mark.slow
+def test_a_process_that_may_use_some_cores_takes_no_more():
+    """As under taskset, SLURM or a cpuset; the plan counts the same."""
+    count = "from duel.cluster.connection import allowed_cores, connect, disconnect; cluster = connect(None);"
+    count += "print(cluster.cpus, allowed_cores()); disconnect()"
+    done = subprocess.run(["taskset", "-c", "0", sys.executable, "-c", count], capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+def test_ray_starts_no_workers_by_uv():
+    """It would wait for ever for workers that never start under `uv run python -m duel.league`."""
+    asked = (
+        "import duel.tasks; from ray._private import ray_constants; print(ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV)"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
