@@ -77,7 +77,7 @@ def test_a_league_on_aws(aws, lab: Lab, launcher, tmp_path):
     assert {machine.get("InstanceLifecycle") for machine in workers} == {"spot"}
     # The report comes to whoever asks for it, here or there, with the head's help or without.
     league = ["python", "-m", "duel.league", "--resume", "lab", "--storage", f"s3://{BUCKET}/duel"]
-    assert launcher.run(*league).splitlines()[-1] == "reports/lab/index.html"
+    assert launcher.run(*league).splitlines()[-1] == str(launcher.project / "reports" / "lab" / "index.html")
     report = launcher.project / "reports" / "lab"
     assert (report / "index.html").exists()
     assert set(pd.read_csv(report / "trials.csv")["side"]) == {"generator", "detector"}
