@@ -98,10 +98,15 @@ def scoring_batch(device: torch.device) -> int:
 
 
 def release() -> None:
-    """Give back GPU memory that this process keeps for later; an idle worker would keep it from the trials."""
+    """Give back GPU memory that this process keeps for later; an idle worker would keep it from the trials.
+
+    Never fails: where a neighbour has spoilt the GPU's context there is nothing to give back, and the next step says
+    so. Tune would give up a trial that fails before its first step, and a task's own error would be hidden.
+    """
     if torch.cuda.is_available():
         gc.collect()  # networks with parametrised weights hold themselves
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -8,7 +8,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from duel.families import FAMILIES, Settings, family_settings
+
 REHEARSAL = os.environ.get("CPU") == "1"  # of the GPU's check, where there is none: see tests/gpu/check.sh
+NARROW = {"batch_size": 8, "width": 8, "width_discriminator": 8, "depth": 1, "input_size": 32}  # of a rehearsal
+
+
+def settings_of(side: str, family: str, **values: object) -> Settings:
+    """A family's settings with these values; in a rehearsal the others are narrow."""
+    fields = FAMILIES[side][family].model_fields
+    narrow = {key: value for key, value in NARROW.items() if REHEARSAL and key in fields}
+    return family_settings(side, family, {**narrow, **values})
 
 
 def as_network_input(images: np.ndarray) -> torch.Tensor:

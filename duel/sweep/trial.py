@@ -6,7 +6,6 @@ killed worker, a killed driver and a finished trial are all the same case.
 """
 
 import time
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -38,8 +37,7 @@ class Trial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become another trial in the same process."""
         self.trainer = self.reports = self.state = None
-        with suppress(RuntimeError):  # a GPU context that a neighbour has spoilt: Tune gives up trials that fail here,
-            release()  # and starts those again that fail in their first step
+        release()
         self.setup(new_config)  # type: ignore[call-arg]  # tune.with_parameters hands in the job
         return True
 

@@ -27,7 +27,7 @@ sys.path += [str(Path(__file__).resolve().parents[1] / "bench"), str(Path(__file
 
 from harness import flops
 from PIL import Image
-from planted import REHEARSAL
+from planted import REHEARSAL, settings_of
 from round_robin import DEFAULTS, arena
 from training import Peer
 
@@ -50,7 +50,6 @@ IMAGES = 64 if SMALL else 2048
 READ = 64 if SMALL else 15_000
 AT_ONCE = (1, 2) if SMALL else (1, 2, 4, 8)
 SECONDS = 0.5 if SMALL else 3.0
-NARROW = {"batch_size": 8, "width": 8, "width_discriminator": 8, "depth": 1, "input_size": 32}
 
 
 def noise(count: int, side: int = SIDE) -> np.ndarray:
@@ -67,8 +66,7 @@ def wait() -> None:
 def trainer_of(side: str, family: str, plain: bool = False, **changes: Any) -> Trainer:
     """A training of the family at its default settings."""
     images, device = noise(IMAGES), pick_device()
-    narrow = {key: value for key, value in NARROW.items() if SMALL and key in FAMILIES[side][family].model_fields}
-    settings = family_settings(side, family, {**narrow, **changes})
+    settings = settings_of(side, family, **changes)
     trainer: Trainer
     if side == "generator":
         trainer = GeneratorTrainer(family, settings, images, lambda _: 0.0, image_size=SIDE, device=device, seed=0)

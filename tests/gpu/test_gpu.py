@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import ray
 import torch
-from planted import REHEARSAL
+from planted import REHEARSAL, settings_of
 
 from duel.cluster.connection import connect, disconnect
 from duel.device import fold_batch_norm, place, release, to_network
-from duel.families import FAMILIES, family_settings
+from duel.families import FAMILIES
 from duel.models import build
 from duel.models.inference import predict, predict_logits
 from duel.tasks import LINGER, sized
@@ -23,21 +23,14 @@ from duel.train.generator import GeneratorTrainer
 pytestmark = pytest.mark.gpu
 
 BATCH = 16 if REHEARSAL else 64
-SMALL = {"width": 8, "width_discriminator": 8, "depth": 1, "input_size": 32} if REHEARSAL else {}
 EVERY = pytest.mark.parametrize(
     ("side", "family"), [(side, family) for side, families in FAMILIES.items() for family in families]
 )
 CHANGES = {"dcgan": {"r1": 1.0, "penalty_every": 4, "augment": True}, "cnn": {"blur": 0.5, "jpeg": 0.5, "noise": 0.5}}
 
 
-def settings_of(side, family, **changes):
-    fields = FAMILIES[side][family].model_fields
-    small = {key: value for key, value in SMALL.items() if key in fields}
-    return family_settings(side, family, {"batch_size": BATCH, **small, **CHANGES.get(family, {}), **changes})
-
-
 def training(side, family, faces, gpu, kind=GeneratorTrainer):
-    settings, size = settings_of(side, family), faces.shape[-1]
+    settings, size = settings_of(side, family, batch_size=BATCH, **CHANGES.get(family, {})), faces.shape[-1]
     if side == "generator":
         return kind(family, settings, faces, lambda fakes: 0.0, image_size=size, device=gpu, seed=0)
     worse = np.clip(faces + np.random.default_rng(1).normal(0, 12, faces.shape), 0, 255).astype(np.uint8)
