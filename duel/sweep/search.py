@@ -10,26 +10,20 @@ from ray.tune.search.optuna import OptunaSearch
 
 from duel.config import SideSweep
 from duel.seeds import derive
-from duel.sweep.halving import Trace, fates
+from duel.sweep.halving import Halving, Trace
 from duel.sweep.space import SearchSpace
 
 
-class Ledger:
+class Ledger(Halving):
     """What the searcher and the scheduler both know: the traces of all trials asked for so far."""
 
     def __init__(self, side: SideSweep):
-        self.traces: list[Trace] = []
-        self._rungs, self._eta = side.budget.rungs(), side.budget.reduction_factor
-        self.mode = side.mode
+        super().__init__(side.budget.rungs(), side.budget.reduction_factor, side.mode)
 
     def report(self, number: int, result: dict[str, Any]) -> None:
         """Take a trial's measurement."""
         self.traces[number].scores[result["mark"]] = result["objective"]
         self.traces[number].ended |= bool(result["done"])
-
-    def fates(self) -> list[int | float | None]:
-        """See duel.sweep.halving.fates."""
-        return fates(self.traces, self._rungs, self._eta, self.mode)
 
 
 class OrderedSearch(OptunaSearch):
@@ -48,6 +42,13 @@ class OrderedSearch(OptunaSearch):
             space=self._sample, metric="objective", mode=self._side.mode, storage=storage, study_name=space.study,
             sampler=self._sampler_for(0),
         )  # fmt: skip
+        # The same study in memory, to draw on: see _choose.
+        self._draft = optuna.create_study(direction=self._study.direction)
+        self._draft.add_trials(self._study.get_trials(deepcopy=False))
+        self._known, self._told = (
+            len(self._draft.trials),
+            0,
+        )  # trials of an earlier session; trials that Optuna knows all of
 
     @property
     def _study(self) -> optuna.Study:
@@ -76,16 +77,14 @@ class OrderedSearch(OptunaSearch):
     def _choose(self, number: int) -> dict[str, Any]:
         """Family and settings of trial `number`: those that the study holds from before a restart, else new ones.
 
-        They are drawn on a copy in memory and reach the study in one transaction: a study never holds half a trial.
+        They are drawn in memory and reach the study in one transaction: a study never holds half a trial.
         """
-        known = self._study.get_trials(deepcopy=False)
-        if number < len(known):
-            return dict(known[number].user_attrs["chosen"])
-        copy = optuna.create_study(direction=self._study.direction, sampler=self._sampler_for(number))
-        copy.add_trials(known)
+        if number < self._known:
+            return dict(self._draft.get_trials(deepcopy=False)[number].user_attrs["chosen"])
+        self._draft.sampler = self._sampler_for(number)
         if fixed := self._drawn_from.turn(number, derive(self._root, "turns", self._drawn_from.study)):
-            copy.enqueue_trial(fixed)
-        chosen = self._sample(trial := copy.ask())
+            self._draft.enqueue_trial(fixed)
+        chosen = self._sample(trial := self._draft.ask())
         running = optuna.trial.create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params=trial.params,
@@ -97,23 +96,14 @@ class OrderedSearch(OptunaSearch):
 
     def _settle(self, last: int) -> bool:
         """Tell Optuna the results of trials 0..last; False while one of them is still open."""
-        known = self._ledger.fates()[: max(0, last + 1)]
-        if None in known:
+        fates = [self._ledger.fate(number) for number in range(self._told, last + 1)]
+        if None in fates:
             return False
-        trials = self._study.get_trials(deepcopy=False)
-        for number, fate in enumerate(known):
-            if fate is not None and not trials[number].state.is_finished():
-                self._tell(trials[number]._trial_id, self._ledger.traces[number], fate)
+        for fate in filter(None, fates):  # a rung is never 0
+            for study in (self._study, self._draft):
+                _tell(study, self._told, self._ledger.traces[self._told], fate, self._side.worst)
+            self._told += 1
         return True
-
-    def _tell(self, optuna_id: int, trace: Trace, fate: int | float) -> None:
-        trial = optuna.Trial(self._study, optuna_id)
-        mark = max(trace.scores, default=0) if fate == math.inf else int(fate)
-        score = trace.scores.get(mark, self._side.worst)
-        trial.report(score, mark)
-        stopped = fate != math.inf and score != self._side.worst  # a failed trial is no stopped one
-        state = optuna.trial.TrialState.PRUNED if stopped else optuna.trial.TrialState.COMPLETE
-        self._study.tell(trial, None if stopped else score, state=state)
 
     def finish(self) -> None:
         """Tell Optuna what is still untold, at the end of the sweep."""
@@ -128,6 +118,20 @@ class OrderedSearch(OptunaSearch):
         trace.ended = True
         if error:
             trace.scores[max(trace.scores, default=0) + 1] = self._side.worst
+
+
+def _tell(study: optuna.Study, number: int, trace: Trace, fate: int | float, worst: float) -> None:
+    """Tell a study how a trial ended, unless it knows from an earlier session."""
+    known = study.get_trials(deepcopy=False)[number]
+    if known.state.is_finished():
+        return
+    trial = optuna.Trial(study, known._trial_id)
+    mark = max(trace.scores, default=0) if fate == math.inf else int(fate)
+    score = trace.scores.get(mark, worst)
+    trial.report(score, mark)
+    stopped = fate != math.inf and score != worst  # a failed trial is no stopped one
+    state = optuna.trial.TrialState.PRUNED if stopped else optuna.trial.TrialState.COMPLETE
+    study.tell(trial, None if stopped else score, state=state)
 
 
 class Listed(Searcher):
@@ -156,7 +160,7 @@ class OrderedHalving(FIFOScheduler):
         """Stop the trial if its fate is sealed."""
         number = trial.config["number"]
         self._ledger.report(number, result)
-        fate = self._ledger.fates()[number]
+        fate = self._ledger.fate(number)
         return TrialScheduler.STOP if fate not in (None, math.inf) else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict) -> None:

@@ -5,9 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from duel.sweep.halving import Trace, fates
+from duel.sweep.halving import Halving, Trace
 
 RUNGS, ETA = [1, 3], 3
+
+
+def fates(traces: list[Trace], rungs: list[int], eta: int, mode: str) -> list[int | float | None]:
+    """Of traces as they are, decided all at once."""
+    halving = Halving(rungs, eta, mode)
+    halving.traces = traces
+    return halving.fates()
 
 
 def full(*scores: float) -> Trace:
@@ -87,3 +94,18 @@ def test_every_prefix_gives_the_same_fates():
     whole = fates([full(*row) for row in scores], RUNGS, ETA, "min")
     for count in range(12):
         assert fates([full(*row) for row in scores[:count]], RUNGS, ETA, "min") == whole[:count]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_traces_that_grow_are_judged_as_if_all_came_at_once(mode):
+    """In any order of reports, with ties, and with trials that die on the way."""
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        halving = Halving(RUNGS, ETA, mode)
+        halving.traces = [Trace() for _ in range(rng.integers(1, 9))]
+        for trial in rng.integers(0, len(halving.traces), 40):
+            trace = halving.traces[trial]
+            if not trace.ended:
+                trace.scores[[1, 3, 9][len(trace.scores)]] = float(rng.integers(0, 5))
+                trace.ended = len(trace.scores) == 3 or rng.random() < 0.2
+            assert halving.fates() == fates(halving.traces, RUNGS, ETA, mode)
