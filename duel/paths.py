@@ -7,6 +7,7 @@ from pathlib import Path
 from duel.errors import UsageError
 
 URI = re.compile(r"[a-z][a-z0-9+.-]*:/|.*://", re.IGNORECASE)  # with one slash too: s3:/bucket is a slip, no folder
+SECRET = re.compile(r"key|secret|token|password|sig", re.IGNORECASE)  # in the name of a URI's setting
 STORAGE = "a folder or a URI such as s3://bucket/folder"
 
 
@@ -29,8 +30,28 @@ def faces_source(typed: str) -> str:
 
 
 def storage_root(typed: str) -> str:
-    """--storage: a URI as it is (duel.store.Store opens it, or says why not), else the path of a folder."""
-    return typed if "://" in typed else str(local("--storage", typed, STORAGE, utf8=True))
+    """--storage: a URI as it is (duel.store.Store opens it, or says why not), else the path of a folder.
+
+    UsageError for one with keys in it: run.json and the report keep the URI.
+    """
+    if "://" not in typed:
+        return str(local("--storage", typed, STORAGE, utf8=True))
+    if _has_keys(typed):
+        raise UsageError(
+            f"--storage {typed.partition('://')[0]}://...: it has keys in it, which run.json and the report would "
+            "show; give them as your cloud's tools take them (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, the "
+            "machine's role), and the URI without them"
+        )
+    return typed
+
+
+def _has_keys(uri: str) -> bool:
+    """Whether there is a user's key before the host (s3://KEY:SECRET@bucket) or in a setting; a container is none."""
+    scheme, _, rest = uri.lower().partition("://")
+    place, _, query = rest.partition("?")
+    user = place.rpartition("@")[0] if scheme != "file" else ""
+    named = any(SECRET.search(setting.partition("=")[0]) for setting in query.split("&"))
+    return named or ":" in user or (scheme == "s3" and bool(user) and "/" not in user)
 
 
 def faces_cache() -> Path:

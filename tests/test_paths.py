@@ -180,3 +180,22 @@ def test_an_earlier_runs_relative_paths(started, home):
 def test_a_storage_is_the_same_one_however_it_is_typed(home):
     typed = ("~/state", str(home / "state"), "../home/../home/state")
     assert {os.path.normpath(join(paths.storage_root(each), "t")) for each in typed} == {str(home / "state/t")}
+
+
+KEYS = ["s3://AKIA123:hush@b/x", "s3://AKIA123@b/x", "s3://AKIA123:hu/sh@b/x", "abfs://account:hush@container/x",
+        "S3://AKIA123:hush@b/x?region=x", "s3://b/x?access_key=AKIA123", "abfs://c@a/x?region=x&client_secret=hush",
+        "abfs://c@a/x?SAS_token=hush"]  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", KEYS)
+def test_keys_in_a_uri_are_refused_and_not_shown(typed):
+    with pytest.raises(UsageError, match="AWS_ACCESS_KEY_ID") as error:
+        paths.storage_root(typed)
+    assert "hush" not in str(error.value) and "AKIA123" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "typed", ["s3://b/x", "s3://b/a@b/x?region=x&scheme=http&endpoint_override=127.0.0.1:80", "abfs://c@a.dfs.net/x",
+              "file:///tmp/a:b@c/x", "gs://b/x:y"])  # fmt: skip
+def test_a_uri_without_keys_stays_as_it_is(typed):
+    assert paths.storage_root(typed) == typed
