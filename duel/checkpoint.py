@@ -17,6 +17,7 @@ from duel.errors import DuelError
 from duel.families import FAMILIES, Settings, family_settings
 from duel.models import build
 from duel.models.layers import settle
+from duel.store import sync
 
 WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.json"
 
@@ -30,7 +31,7 @@ def save_model(
     weights: dict[str, torch.Tensor],
     metrics: dict[str, Any],
 ) -> None:
-    """Writes three files into `folder`, all or none: they are made beside it and moved there in one step.
+    """Writes three files into `folder`, all or none: they are made beside it, synced, and moved there in one step.
 
     weights: the network's state dict. An older `folder` of the same name is replaced.
     """
@@ -44,9 +45,12 @@ def save_model(
         save_file(weights, draft / WEIGHTS)
         (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (draft / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        for path in (*draft.iterdir(), draft):
+            sync(path)
         if folder.exists():
             shutil.rmtree(folder)  # a folder with files cannot be replaced in one step
         draft.replace(folder)
+        sync(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -8,7 +8,7 @@ import pandas as pd
 import ray
 
 from duel.device import claimed
-from duel.entrants import drop_states, sparring_of
+from duel.entrants import sparring_of
 from duel.guard import Reference, guard_row, mark, reference
 from duel.matches import in_weather, play
 from duel.metrics import feature_network
@@ -16,8 +16,7 @@ from duel.readings import Span, batches, read_all
 from duel.season import chosen_of, sparring_fakes, train_twins
 from duel.stages import League
 from duel.standings import best_of_each, leave_one_out
-from duel.store import Store
-from duel.sweep.job import Job
+from duel.sweep.job import Job, States
 from duel.sweep.yardsticks import real_features
 from duel.tasks import Room, Task, places_for, sized
 from duel.weather import Weather
@@ -30,14 +29,14 @@ def leave_families_out(league: League) -> None:
     if league.run.done(stage) or len(families) < 2 or not settings.leave_family_out:
         return
     sparring = sparring_fakes(league, league.seasons, "sparring fakes of all seasons")
-    job = Job("detector", settings, league.sweep.image_size, league.seed, league.storage,
+    job = Job("detector", settings, league.sweep.image_size, league.seed, league.storage, league.id,
               league.trial_room("detector"), league.reals, league.spans, league.seasons, **sparring)  # fmt: skip
     table = league.trials("detector")
     best = best_of_each(table[table["season"] == league.seasons])  # another season's AUC is of other fakes
     designs = list(dict.fromkeys(first_of_line(league, name) for name in best))[: settings.leave_family_out]
     configs = [without(family, name, chosen_of(league, name)) for name in designs for family in families]
     train_twins(league, job, configs, stage)
-    drop_states([config["name"] for config in configs], league.storage)
+    league.forget_states([config["name"] for config in configs])
 
 
 def first_of_line(league: League, name: str) -> str:
@@ -98,7 +97,8 @@ def guard(league: League) -> None:
     league.progress.stage("guard", len(table), "generators")
     with league.run.stage("guard"):
         measure, note = sized(_guarded, room).remote, league.progress.note
-        known = Task(partial(sized(_reference, room).remote, league.reals, league.spans, league.storage, room), note)
+        whose = league.storage, league.id
+        known = Task(partial(sized(_reference, room).remote, league.reals, league.spans, *whose, room), note)
         known.result()
         rows: list[dict[str, Any]] = []
         for names in batches(list(table["trial"]), places_for(room) + 1):
@@ -119,11 +119,11 @@ def _some_fakes(league: League, name: str) -> ray.ObjectRef:
     return ray.put(np.asarray(fakes[: end - start]))
 
 
-def _reference(reals: np.ndarray, spans: dict[str, Span], storage: str, room: Room) -> Reference:
+def _reference(reals: np.ndarray, spans: dict[str, Span], storage: str, run: str, room: Room) -> Reference:
     with claimed(room) as device:
         network = feature_network(device=device)
         real, train = (reals[slice(*spans[name])] for name in ("validation", "generator_train"))
-        return reference(real_features(Store(storage), network, real, device), real, train, device)
+        return reference(real_features(States(storage, run), network, real, device), real, train, device)
 
 
 def _guarded(fakes: np.ndarray, known: Reference, room: Room) -> dict[str, float]:

@@ -11,45 +11,37 @@ from duel.checkpoint import save_model
 from duel.errors import DuelError
 from duel.families import family_settings
 from duel.report.images import animation, sheet
-from duel.store import Store
-from duel.sweep.job import read_state
+from duel.store import inside
+from duel.sweep.job import Job
 from duel.sweep.run import Outcome
 
 SHEET_COLUMNS = 8
 ANIMATION_FRAMES = 24
 
 
-def save_entrants(outcomes: list[Outcome], objective_name: str, image_size: int, storage: str, folder: Path) -> None:
+def save_entrants(outcomes: list[Outcome], job: Job, folder: Path) -> None:
     """Write models/NAME/ for every finished trial, and fakes/NAME.png and .gif for generators.
 
     Nothing is written again for an entrant whose model is already there.
     """
-    store = Store(storage)
     for outcome in outcomes:
         if outcome.status == "finished" and not (folder / "models" / outcome.name / "config.json").exists():
-            _save_entrant(outcome, objective_name, image_size, store, folder)
+            _save_entrant(outcome, job, folder)
 
 
-def drop_states(names: list[str], storage: str) -> None:
-    """Delete the trials' state files, which nobody needs once their stage is done; also those deleted already."""
-    store = Store(storage)
-    for name in names:
-        store.remove(f"trials/{name}")
-
-
-def _save_entrant(outcome: Outcome, objective_name: str, image_size: int, store: Store, folder: Path) -> None:
-    state = read_state(store, outcome.name)
+def _save_entrant(outcome: Outcome, job: Job, folder: Path) -> None:
+    state = job.states.of_trial(outcome.name)
     if state is None or state.get("weights") is None:
-        raise DuelError(f"{store.root}: the weights of finished trial {outcome.name} are missing")
+        raise DuelError(f"{job.storage}: the weights of finished trial {outcome.name} are missing")
     settings = family_settings(outcome.side, outcome.family, outcome.settings)
     if state["frames"]:
         _save_pictures(outcome.name, state["frames"], folder / "fakes")
     trial = {"family": outcome.family, "settings": outcome.settings, "parent": outcome.parent,
              "season": outcome.competing}  # fmt: skip
-    metrics: dict[str, Any] = {"objective_name": objective_name, "objective": outcome.objective,
+    metrics: dict[str, Any] = {"objective_name": job.sweep.objective, "objective": outcome.objective,
                                "history": outcome.history, "trial": trial}  # fmt: skip
     metrics.update({key: state[key] for key in ("sparring", "panel") if key in state})
-    save_model(folder / "models" / outcome.name, outcome.side, outcome.family, image_size, settings,
+    save_model(folder / "models" / outcome.name, outcome.side, outcome.family, job.image_size, settings,
                state["weights"], metrics)  # fmt: skip
 
 
@@ -73,6 +65,6 @@ def sparring_of(folder: Path, detectors: list[str]) -> dict[str, list[str]]:
 
 
 def _line_of(folder: Path, detector: str) -> set[str]:
-    metrics = json.loads((folder / "models" / detector / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads((inside(folder / "models", detector) / "metrics.json").read_text(encoding="utf-8"))
     parent = metrics["trial"]["parent"]
     return set(metrics["sparring"]) | (_line_of(folder, parent) if parent else set())

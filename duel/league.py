@@ -6,9 +6,11 @@ guard, weather -> report
 
 import contextlib
 import platform
+import re
 import shlex
 import sys
 import traceback
+import uuid
 from datetime import datetime
 from importlib import import_module
 from importlib.metadata import version
@@ -18,13 +20,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from duel import __version__, mirror, paths
+from duel import __version__, paths
+from duel.claim import Sign, check_free
 from duel.config import Sweep, load_sweep, parse_sweep
 from duel.errors import DuelError, UsageError
+from duel.fetch import fetch
 from duel.interrupt import stop_in_two_steps
+from duel.mirror import mirrored
 from duel.output import Output, complain, printable, say
-from duel.rundir import ERROR, RunFolder, now
-from duel.store import Store, join
+from duel.rundir import ERROR, RunFolder, known, now
+from duel.store import NAME, join
 from duel.weather import parse_weather
 
 if TYPE_CHECKING:
@@ -80,7 +85,7 @@ def league(
         say(dry(settings, trials, seasons, len(weathers), faces, address))
         return
     name = _run_name(name, sweep)
-    data = _new_run(name, settings, trials, seed, faces, _state_root(storage, name))
+    data = _new_run(name, settings, trials, seed, faces, _state_root(storage, out / name))
     data.update(seasons=seasons, weather=[each.name for each in weathers])
     say(printable(str(_start(out / name, data, address, max_failures))))
 
@@ -110,7 +115,7 @@ def _start(folder: Path, data: dict[str, Any], address: str | None, max_failures
 
 
 def _resume(out: Path, name: str, storage: str | None, address: str | None, max_failures: int) -> Path:
-    _look_in_storage(out / name, storage)
+    seen = _look_in_storage(out / name, storage)
     run = RunFolder.open(out / name)
     if run.data["status"] == "complete":
         from duel.report.page import write_report
@@ -121,26 +126,27 @@ def _resume(out: Path, name: str, storage: str | None, address: str | None, max_
             write_report(run.path)
         run.forget_failure()  # of this machine, where another one went on to the end
         return report
-    if "seasons" not in run.data:
+    if not run.data.get("id"):
         version = run.data.get("duel_version", "an earlier version")
         raise UsageError(f"--resume {name}: duel {version} began it, whose files this one can't go on with; start anew")
     check_faces(run.data["faces"]["source"])
-    return play(run, address, max_failures)
+    if changed := run.note_versions(_versions()):
+        complain(f"run {name} began with {'; '.join(changed)}: what is made from here on may differ in its last digits")
+    return play(run, address, max_failures, seen)
 
 
-def _look_in_storage(folder: Path, storage: str | None) -> None:
-    """Bring the run here where its storage has it and another machine was the last to drive it."""
-    known = mirror.known(folder)
-    ours, given = known.get("storage"), join(storage, folder.name) if storage else None
-    if known and given and given != ours:
+def _look_in_storage(folder: Path, storage: str | None) -> Sign | None:
+    """Bring the run here where its storage has it and another folder was the last that drove it; that driver's sign."""
+    data = known(folder)
+    ours, given = data.get("storage"), join(storage, folder.name) if storage else None
+    if data and given and given != ours:
         raise UsageError(f"--storage {storage}: run {folder.name} keeps its trials in {ours or 'its own folder'}")
     root = given or ours
-    if isinstance(root, str):
-        mirror.fetch(folder, root, complain)
+    return fetch(folder, root, complain) if isinstance(root, str) else None
 
 
-def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
-    """Every stage in order; the path of the report."""
+def play(run: RunFolder, address: str | None, max_failures: int, seen: Sign | None = None) -> Path:
+    """Every stage in order; the path of the report. seen: see duel.mirror.mirrored."""
     from duel.cluster.connection import connect, disconnect
     from duel.progress import Progress
 
@@ -161,7 +167,7 @@ def play(run: RunFolder, address: str | None, max_failures: int) -> Path:
                 warn_if_long(stages.sweep, run.data["trials_requested"], stages.seasons, len(stages.weathers), cluster,
                              progress)  # fmt: skip
             stages.join(cluster)
-            with mirror.mirrored(run, progress.note):
+            with mirrored(run, progress.note, seen) as stages.copied:
                 return _every_stage(stages)
         except DuelError:
             raise
@@ -232,18 +238,25 @@ def _override(sweep: Sweep, concurrent: int | None, cpus: int | None, gpus: floa
 
 
 def _run_name(name: str | None, sweep: Path) -> str:
-    chosen = name if name is not None else f"{sweep.stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    if not chosen or chosen.startswith((".", "-")) or not all(c.isalnum() or c in "._-" for c in chosen):
-        raise UsageError(f"--name {chosen!r}: use letters, digits, '.', '_' and '-', a letter or digit first")
+    chosen = name if name is not None else f"{_as_name(sweep.stem)}-{datetime.now():%Y%m%d-%H%M%S}"
+    if not NAME.fullmatch(chosen) or chosen.startswith((".", "-")):
+        raise UsageError(f"--name {chosen!r}: use letters A to Z, digits, '.', '_' and '-', a letter or digit first")
     return chosen
 
 
-def _state_root(storage: str | None, name: str) -> str | None:
-    """Where this run's trials keep their state; None for the run's own folder, wherever that is moved to."""
+def _as_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-") or "run"
+
+
+def _state_root(storage: str | None, folder: Path) -> str | None:
+    """Where this run's trials keep their state; None for the run's own folder, wherever that is moved to.
+
+    A place that can't be opened, or holds anything already, ends the run here.
+    """
     if storage is None:
         return None
-    root = join(storage, name)
-    Store(root)  # a URI that can't be opened ends the run here
+    root = join(storage, folder.name)
+    check_free(root, folder)
     return root
 
 
@@ -251,14 +264,18 @@ def _new_run(name: str, settings: Sweep, trials: int, seed: int, faces: str, sto
     """What run.json holds when a run begins."""
     from duel.scores import FEATURE_NETWORK
 
-    packages = {package: version(package) for package in ("torch", "torchvision", "ray", "optuna")}
     return {
-        "name": name, "status": "running", "created": now(), "duel_version": __version__,
+        "id": uuid.uuid4().hex, "name": name, "status": "running", "created": now(), "duel_version": __version__,
         "command": ["python", "-m", "duel.league", *sys.argv[1:]], "seed": seed, "settings": settings.model_dump(),
         "trials_requested": trials, "storage": storage, "faces": {"source": faces}, "hardware": {},
-        "versions": {"python": platform.python_version(), **packages, "duel": __version__},
+        "versions": _versions(),
         "feature_network": FEATURE_NETWORK, "yardsticks": {}, "stages": [], "notes": [],
     }  # fmt: skip
+
+
+def _versions() -> dict[str, str]:
+    packages = {package: version(package) for package in ("torch", "torchvision", "ray", "optuna")}
+    return {"python": platform.python_version(), **packages, "duel": __version__}
 
 
 def main() -> None:

@@ -1,174 +1,156 @@
 """The run's folder on the storage too: a run outlives the machine that drives it, and whoever asks gets its report.
 
 While a run works, its driver copies what is new in the folder to STORAGE/NAME/run every few seconds, and at the end.
-The copies are plain files; a list beside them holds their digests, which tell a whole answer from one cut off. `fetch`
-brings them to another machine, to read a complete run there or to go on with one whose driver is gone.
+The copies are plain files; a list beside them holds their digests, which tell a whole answer from one cut off, and what
+need not be copied again after a restart. duel.fetch brings them to another machine.
 """
 
 import hashlib
 import json
-import platform
+import signal
 import sqlite3
+import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from threading import Event, Thread
 
 import numpy as np
 
-from duel.errors import DuelError, UsageError
-from duel.output import printable
-from duel.rundir import ERROR, RunFolder
-from duel.store import Store, write_atomically
+from duel.claim import SIGN, Claim, Ousted, Sign
+from duel.errors import DuelError
+from duel.rundir import ERROR, LOCK, RunFolder
+from duel.store import NAME, sweep_partials
 
 EVERY = 20.0  # seconds between two copies
-STILL = 3 * EVERY  # a driver that has given no sign for so long is gone
-TRIES, PAUSE = 10, 1.0  # of reading a copy, seconds between them
 AT_ONCE = 4  # files on their way: an object store answers slowly; what comes from there is in memory, fakes too
-PATIENCE = 30.0  # a copy that fails is made again the next time
-COPY, LIST, SIGN = "run", "copied.json", "driver.json"
-STAYS = ("tune", ".lock", ERROR)  # of the driver's machine alone
-NOT_IN_A_REPORT = "work/"  # gigabytes of fakes, of use only to a run that goes on
+COPY, LIST = "run", "copied.json"
+STAYS = ("tune", LOCK, ERROR)  # of the driver's machine alone
+STOP = signal.SIGTERM  # what ends a run in good order, see duel.interrupt
+
+Copied = Callable[[], bool]  # has all that is in the folder copied now; False where that failed, for the moment
 
 
 @contextmanager
-def mirrored(run: RunFolder, note: Callable[[str], None]) -> Iterator[None]:
-    """Inside, what is new in the run's folder is copied to its storage; a run without storage stays where it is."""
+def mirrored(run: RunFolder, note: Callable[[str], None], seen: Sign | None = None) -> Iterator[Copied]:
+    """Inside, what is new in the run's folder is copied to its storage; a run without storage stays where it is.
+
+    seen: of the last driver, see duel.fetch. Yields what is to be called before anything is deleted on the storage.
+    UsageError where the run on the storage is not this driver's to take; Ousted, once another driver has taken it.
+    """
     if run.data["storage"] is None:
-        yield
+        yield lambda: True
         return
-    mirror = _Mirror(run, note)
-    thread = Thread(target=mirror.work, daemon=True)
+    claim = Claim(run)
+    claim.take(seen)
+    mirror = _Mirror(run, claim, note)
+    thread = threading.Thread(target=mirror.work, daemon=True)
     thread.start()
     try:
-        yield
+        yield mirror.copied
+    except KeyboardInterrupt:
+        if mirror.ousted is None:
+            raise
+        raise mirror.ousted from None
     finally:
         mirror.stop.set()
         thread.join()
         mirror.end()
 
 
-def fetch(folder: Path, storage: str, note: Callable[[str], None]) -> None:
-    """Bring a run's folder from its storage, unless this machine was the last to drive the run.
-
-    storage: the run's own root there. A complete run comes without its fakes. UsageError where neither has the run, and
-    while another driver is at work on it, which takes a minute to tell; DuelError where the storage can't be read.
-    """
-    store = Store(storage, PATIENCE)
-    try:
-        sign = _sign(store)
-    except OSError as error:
-        raise DuelError(f"--resume {folder.name}: its storage {storage} can't be read: {error}") from None
-    ours = known(folder)
-    if sign is None and not ours:
-        raise UsageError(f"--resume {folder.name}: no such run in {storage}, nor in {folder}")
-    if sign is None or sign["driver"] == ours.get("driver"):
-        return
-    if sign["working"]:
-        host = printable(str(sign["host"]))
-        note(f"{host} was the last to work on this run: waiting {STILL:.0f} s to see whether it still does")
-        time.sleep(STILL)
-        if _sign(store) != sign:
-            raise UsageError(
-                f"--resume {folder.name}: {host} is at work on this run; wait for its end or stop it there"
-            )
-    note(f"taking the run from {storage}")
-    _bring(folder, store)
-
-
-def known(folder: Path) -> dict[str, object]:
-    """What run.json in the folder says; nothing where there is none that can be read."""
-    try:
-        data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _sign(store: Store) -> dict | None:
-    data = store.read(SIGN)
-    return None if data is None else json.loads(data)
-
-
-def _bring(folder: Path, store: Store) -> None:
-    """run.json comes last: without it, or with an older one, the next `fetch` begins again."""
-    listed = store.read(LIST)
-    if listed is None:
-        raise UsageError(f"--resume {folder.name}: {store.root} holds nothing of it but its trials")
-    digests = json.loads(listed)
-    state = _copied(store, "run.json", digests.pop("run.json"))
-    if json.loads(state).get("status") == "complete":
-        digests = {name: digest for name, digest in digests.items() if not name.startswith(NOT_IN_A_REPORT)}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda name: write_atomically(folder / name, _copied(store, name, digests[name])), digests))
-    write_atomically(folder / "run.json", state)
-
-
-def _copied(store: Store, name: str, digest: str) -> bytes:
-    """A file's bytes: those of the list, or, where the driver died between a file and the list, the newer ones."""
-    before = None
-    for _ in range(TRIES):
-        data = store.read(f"{COPY}/{name}", plain=True)
-        if data is not None and (hashlib.sha256(data).hexdigest() == digest or data == before):
-            return data
-        before = data
-        time.sleep(PAUSE)
-    raise DuelError(f"{store.root}/{COPY}/{name} can't be read whole")
-
-
 class _Mirror:
     """What has been copied in this session."""
 
-    def __init__(self, run: RunFolder, note: Callable[[str], None]):
-        self.stop = Event()
-        self._run, self._note = run, note
-        self._store = Store(run.data["storage"], PATIENCE)
+    def __init__(self, run: RunFolder, claim: Claim, note: Callable[[str], None]):
+        self.stop = threading.Event()
+        self.ousted: Ousted | None = None
+        self._run, self._claim, self._note, self._store = run, claim, note, claim.store
+        self._there: dict[str, str] = {}  # file -> digest, of what an earlier session has copied
         self._copied: dict[str, tuple[int, int, str]] = {}  # file -> its time, size and digest
-        self._beats, self._signed, self._failing = 0, 0.0, False
-        run.update(driver=uuid.uuid4().hex)
+        self._signed, self._failing, self._one = time.monotonic(), False, threading.Lock()
 
     def work(self) -> None:
         """Copy again and again until told to stop."""
-        while not self.stop.is_set():
+        main = threading.main_thread().ident
+        while not self.stop.is_set() and self.ousted is None:
             self._try()
+            if self.ousted and main and callable(signal.getsignal(STOP)):
+                self._note(str(self.ousted))
+                signal.pthread_kill(main, STOP)
             self.stop.wait(EVERY)
 
+    def copied(self) -> bool:
+        """Copy now what is new. Ousted where another drives the run."""
+        done = self._try()
+        if self.ousted:
+            raise self.ousted
+        return done
+
     def end(self) -> None:
-        """Copy what is left, and say that this driver is no longer at work."""
-        if not self._try(working=False):
+        """Copy what is left, and say that this driver is no longer at work; a run without work gives its name back."""
+        if self.ousted:
+            return
+        done = self._try(working=False) if self._run.has_work() else self._leave_nothing()
+        if not done and not self.ousted:
             self._note(f"the copy of this run in {self._store.root} is not up to date; --resume brings it there")
 
-    def _try(self, working: bool = True) -> bool:
+    def _leave_nothing(self) -> bool:
         try:
-            self._copy()
-            self._give_sign(working)
-            self._failing = False
-        except OSError as error:
-            if not self._failing:
-                reason = " ".join(str(error).split())[:200]
-                self._note(f"{self._store.root} can't be written to; trying again: {reason}")
-            self._failing = True
-        return not self._failing
+            for name in (COPY, LIST, SIGN):
+                self._store.remove(name)
+        except OSError:
+            return False
+        return True
+
+    def _try(self, working: bool = True) -> bool:
+        with self._one:
+            try:
+                self._claim.check()
+                self._copy()
+                self._claim.renew(working)
+                self._failing = False
+            except Ousted as error:
+                self.ousted = error
+                return False
+            except (OSError, DuelError) as error:
+                if not self._failing:
+                    reason = " ".join(str(error).split())[:200]
+                    self._note(f"{self._store.root} can't be written to; trying again: {reason}")
+                self._failing = True
+            return not self._failing
 
     def _copy(self) -> None:
         """run.json goes last, as it was at first: a stage is not done there before its files are."""
         folder = self._run.path
+        if not self._copied:
+            self._there = self._copied_before()
         state = (folder / "run.json").read_bytes()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for _ in pool.map(self._copy_file, filter(self._is_new, sorted(folder.rglob("*")))):
                 if time.monotonic() - self._signed > EVERY:
-                    self._give_sign()
+                    self._claim.renew()
+                    self._signed = time.monotonic()
         digests = {name: digest for name, (_, _, digest) in self._copied.items()}
         digests["run.json"] = hashlib.sha256(state).hexdigest()
         self._store.write(LIST, json.dumps(digests).encode())
         self._store.write(f"{COPY}/run.json", state, plain=True)
 
+    def _copied_before(self) -> dict[str, str]:
+        """What the list says; nothing where there is none that can be read: all is copied then."""
+        if "://" not in self._store.root:
+            sweep_partials(Path(self._store.root, COPY))
+        try:
+            listed = json.loads(self._store.read(LIST) or b"{}")
+        except ValueError:
+            return {}
+        return listed if isinstance(listed, dict) else {}
+
     def _is_new(self, path: Path) -> bool:
         name = path.relative_to(self._run.path)
         if name.parts[0] in (*STAYS, "run.json") or path.suffix in (".partial", ".db-journal"):
+            return False
+        if not all(NAME.fullmatch(part) for part in name.parts):  # what somebody has put there, see duel.fetch
             return False
         try:
             return path.is_file() and self._copied.get(name.as_posix(), ())[:2] != _version(path)
@@ -182,14 +164,11 @@ class _Mirror:
             data = _database(path) if path.suffix == ".db" else _mapped(path)
         except FileNotFoundError:
             return
-        self._store.write(f"{COPY}/{name}", data, plain=True)
-        self._copied[name] = (*version, hashlib.sha256(data).hexdigest())
-
-    def _give_sign(self, working: bool = True) -> None:
-        self._beats += 1
-        sign = {"driver": self._run.data["driver"], "host": platform.node(), "working": working, "beats": self._beats}
-        self._store.write(SIGN, json.dumps(sign).encode())
-        self._signed = time.monotonic()
+        digest = hashlib.sha256(data).hexdigest()
+        if self._there.get(name) != digest:
+            self._store.write(f"{COPY}/{name}", data, plain=True)
+        self._there.pop(name, None)
+        self._copied[name] = (*version, digest)
 
 
 def _version(path: Path) -> tuple[int, int]:

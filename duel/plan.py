@@ -12,6 +12,7 @@ from duel.progress import span
 from duel.speeds import Speeds, middles
 
 MANY_HOURS = 3 * 3600.0
+FRAME_FACES = 64  # on a picture of a training, see duel.sweep.trial
 START_SECONDS = 20.0  # Ray's start and a worker's first import of torch, measured on 2 cores
 
 
@@ -27,7 +28,8 @@ class Plan:
     images_judged: int
     stage_seconds: dict[str, float]
     object_store_bytes: int
-    state_bytes: int
+    state_bytes: int  # of a generator trial in training
+    disk_bytes: int  # the most at once, in the run's folder and its storage
     gpus_shared: bool  # trials or tasks run side by side on one GPU
 
     @property
@@ -72,7 +74,9 @@ def make_plan(sweep: Sweep, trials: int, seasons: int, weathers: int, speeds: Sp
             "matches": judged / speeds.detecting / abreast["detector"],
         },
         object_store_bytes=3 * sweep.image_size**2 * (sum(sizes.values()) + stored),
-        state_bytes=_state_bytes(sweep),
+        state_bytes=(state := _training_bytes(sweep)),
+        disk_bytes=_states_on_disk(sweep, rounds, parallel, state)
+        + 3 * sweep.image_size**2 * generators * (sizes["detector_train"] + sizes["league"]),
         gpus_shared=abreast != parallel,
     )
 
@@ -129,6 +133,7 @@ def describe_plan(plan: Plan, sweep: Sweep, source: str, where: str, parallel: d
         f"matches  up to {plan.matches} of {sweep.faces.league:,} fakes + {sweep.faces.league:,} held-out reals",
         f"memory   {plan.object_store_bytes / gib:.1f} GiB of images in Ray's object store, "
         f"{plan.state_bytes / 2**20:,.0f} MiB of weights and optimiser state a generator trial",
+        f"disk     up to {plan.disk_bytes / gib:.1f} GiB: all fakes, models, and the trials' states",
         f"machine  {where}",
         "time     " + ", ".join(f"{name} {span(s)}" for name, s in plan.stage_seconds.items()),
         f"         about {span(plan.seconds)} in all, if no trial is stopped early",
@@ -140,7 +145,22 @@ def describe_plan(plan: Plan, sweep: Sweep, source: str, where: str, parallel: d
     return "\n".join(lines)
 
 
-def _state_bytes(sweep: Sweep) -> int:
+def _states_on_disk(sweep: Sweep, rounds: dict[str, list[Round]], parallel: dict[str, int], state: int) -> int:
+    """Of trials in training, one side at a time, twice: a new state is whole before the old one goes; and of all ended.
+
+    An ended one keeps its weights, in its model too, and pictures of the training until its stage ends.
+    """
+    in_training = 2 * parallel["generator"] * state  # a detector's is smaller
+    ended = 0
+    for side, parts in rounds.items():
+        weights = 2 * max(4 * _parameters(build(side, f, sweep.image_size, s)) for f, s in middles(sweep, side))
+        for part in parts:
+            frames = 1 + part.budget.max_images // part.budget.report_every if side == "generator" else 0
+            ended += part.count * (weights + frames * FRAME_FACES * 3 * sweep.image_size**2)
+    return in_training + ended
+
+
+def _training_bytes(sweep: Sweep) -> int:
     """Both networks' weights, two Adam moments each, and the generator's average: the largest family's."""
     sizes = []
     for family, settings in middles(sweep, "generator"):

@@ -13,10 +13,12 @@ from typing import Any
 import pandas as pd
 
 from duel.errors import UsageError
-from duel.store import write_atomically
+from duel.store import checked, inside, sweep_partials, write_atomically
 
+LOCK = ".lock"
 ERROR = "error.txt"  # the traceback of what ended a session, see duel.league
 NEEDED = {"name", "status", "seed", "settings", "trials_requested", "storage", "faces", "stages", "notes"}
+NAMES = {"trial", "name", "generator", "detector", "parent", "twin_of"}  # columns that name entrants
 
 
 class RunFolder:
@@ -32,12 +34,9 @@ class RunFolder:
         """A new run. UsageError where the folder is taken or can't be made."""
         try:
             path.mkdir(parents=True, exist_ok=True)
+            _check_free(path)
             run = cls(path)
-            if (path / "run.json").exists():
-                raise UsageError(
-                    f"--name {path.name}: {path} holds a run already; take it up with --resume {path.name}, "
-                    "or choose another name"
-                )
+            _check_free(path)  # again: somebody else may have been quicker
             run.update(**data)
         except OSError as error:
             raise UsageError(f"--out {path.parent}: can't write a run there: {error.strerror}") from None
@@ -51,6 +50,9 @@ class RunFolder:
             raise UsageError(f"--resume {path.name}: no run.json in {path}; runs there: {known}")
         try:
             run = cls(path)
+            sweep_partials(path)
+            for draft in path.glob("models/.*"):  # of a model, see duel.checkpoint
+                shutil.rmtree(draft, ignore_errors=True)
             data = json.loads((path / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"--resume {path.name}: {path / 'run.json'} can't be read: {error}") from None
@@ -60,6 +62,10 @@ class RunFolder:
             raise UsageError(f"--resume {path.name}: {path / 'run.json'} is no duel run: it lacks {lacks}")
         run.data = data
         return run
+
+    def close(self) -> None:
+        """Let others work on the run; does nothing a second time."""
+        self._lock.close()
 
     def save(self) -> None:
         """Write run.json."""
@@ -77,10 +83,19 @@ class RunFolder:
     def discard(self) -> None:
         """Give the name back: for a run that ended before any work was done."""
         shutil.rmtree(self.path / "fakes", ignore_errors=True)
-        for name in ("run.json", ".lock"):
+        for name in ("run.json", LOCK):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):  # files of somebody else's stay
             self.path.rmdir()
+
+    def note_versions(self, versions: dict[str, str]) -> list[str]:
+        """Go on under these versions; returns what differs from those before, which run.json keeps beside them."""
+        before = self.data.get("versions") or {}
+        old = {name: before.get(name, "none") for name in versions if before.get(name) != versions[name]}
+        if old:
+            earlier = [*self.data.get("earlier_versions", []), {"until": now(), **old}]
+            self.update(versions=versions, earlier_versions=earlier)
+        return [f"{name} {value}, now {versions[name]}" for name, value in old.items()]
 
     def forget_failure(self) -> None:
         """Remove what an earlier session left about its end, once the run has gone on to its own."""
@@ -110,12 +125,22 @@ class RunFolder:
         write_atomically(self.path / name, table.to_csv(index=False).encode())
 
     def read_table(self, name: str) -> pd.DataFrame:
-        """Read a CSV file of the run; empty fields of text columns are empty strings."""
+        """Read a CSV file of the run; empty fields of text columns are empty strings.
+
+        DuelError where the name of an entrant is none: it becomes a path, and others may have written the file.
+        """
         table = pd.read_csv(self.path / name)
         for column in table.columns:
             if column in ("reason", "feature_network"):
                 table[column] = table[column].fillna("").astype(str)
+            if column in NAMES:
+                for entrant in table[column].dropna().unique():
+                    checked(str(entrant))
         return table
+
+    def model(self, name: str) -> Path:
+        """The folder of an entrant's or a twin's model. DuelError for a name that leads elsewhere."""
+        return inside(self.path / "models", name)
 
 
 def now() -> str:
@@ -123,8 +148,42 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def known(folder: Path) -> dict[str, Any]:
+    """What run.json in the folder says; nothing where there is none that can be read."""
+    try:
+        data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep all others out of a run's folder. UsageError where somebody works on the run."""
+    handle = _lock(path)
+    try:
+        yield
+    finally:
+        handle.close()
+
+
+def _check_free(path: Path) -> None:
+    """UsageError where a new run can't have the folder: what lies there is not its own."""
+    if (path / "run.json").exists():
+        raise UsageError(
+            f"--name {path.name}: {path} holds a run already; take it up with --resume {path.name}, "
+            "or choose another name"
+        )
+    if left := sorted(entry.name for entry in path.iterdir() if entry.name != LOCK):
+        more = ", ..." * (len(left) > 3)
+        raise UsageError(
+            f"--name {path.name}: {path} holds other files, of an earlier run perhaps ({', '.join(left[:3])}{more}); "
+            "move them away, or choose another name"
+        )
+
+
 def _lock(path: Path):
-    handle = open(path / ".lock", "w")  # noqa: SIM115 - held for as long as the run lives
+    handle = open(path / LOCK, "w")  # noqa: SIM115 - held for as long as the run lives
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

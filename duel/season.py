@@ -12,7 +12,7 @@ import ray
 
 from duel.checkpoint import load_model
 from duel.config import share
-from duel.entrants import drop_states, save_entrants, sparring_of
+from duel.entrants import save_entrants, sparring_of
 from duel.errors import DuelError
 from duel.families import TWINS
 from duel.matches import play, scout
@@ -58,7 +58,7 @@ class Season:
             self._twins(job or self._job(side), twins)
         # Only now, so that a run killed before its stage was done finds every trial's state.
         for table in ("trials.csv", "twins.csv"):
-            drop_states(self.league.names_in(table, side, self.number), self.league.storage)
+            self.league.forget_states(self.league.names_in(table, side, self.number))
 
     def _job(self, side: str) -> Job:
         league, settings = self.league, self.league.sweep.side(side)
@@ -66,8 +66,8 @@ class Season:
         rivalry: dict[str, Any] = {"elders": self._elders(), "caught": self._caught()} if self.number > 1 else {}
         sparring = sparring_fakes(league, self.number, self._stage("sparring fakes")) if side == "detector" else {}
         return Job(
-            side, sweep, league.sweep.image_size, league.seed, league.storage, league.trial_room(side), league.reals,
-            league.spans, self.number, self.number < league.seasons, **sparring, **rivalry,
+            side, sweep, league.sweep.image_size, league.seed, league.storage, league.id, league.trial_room(side),
+            league.reals, league.spans, self.number, self.number < league.seasons, **sparring, **rivalry,
         )  # fmt: skip
 
     def _elders(self) -> dict[str, ray.ObjectRef]:
@@ -191,7 +191,7 @@ def keep(league: League, outcomes: list[Outcome], job: Job, table: str, entry: d
     entry.update(spent([outcome.reports for outcome in outcomes]))
     rows = [trial_row(outcome, job.sweep.objective, FEATURE_NETWORK) for outcome in outcomes]
     league.write_trials(table, pd.DataFrame(rows))
-    save_entrants(outcomes, job.sweep.objective, job.image_size, league.storage, league.run.path)
+    save_entrants(outcomes, job, league.run.path)
     for outcome in outcomes:
         if outcome.status == "failed":
             # Not kept as a note: the report has it from the table, which a resumed run may write anew.

@@ -1,6 +1,7 @@
 """What each stage of a run does: from the files of the stage before it to its own files."""
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from duel.report.page import write_report
 from duel.rundir import RunFolder, check_same_faces, now
 from duel.seeds import derive
 from duel.standings import leaderboard
-from duel.store import Store
-from duel.sweep.job import LEGACIES
+from duel.store import Store, sync
+from duel.sweep.job import LEGACIES, STATES
 from duel.sweep.yardsticks import start_yardsticks
 from duel.tasks import Room, Task
 from duel.weather import Weather, parse_weather
@@ -36,9 +37,10 @@ class League:
     def __init__(self, run: RunFolder, progress: Progress, max_failures: int):
         self.run, self.progress, self.max_failures = run, progress, max_failures
         self.sweep = parse_sweep(run.data["settings"], str(run.path / "run.json"), typed=False)
-        self.seed, self.seasons = run.data["seed"], run.data["seasons"]
+        self.id, self.seed, self.seasons = run.data["id"], run.data["seed"], run.data["seasons"]
         self.weathers = parse_weather(",".join(run.data["weather"])) if run.data["weather"] else []
         self.storage = run.data["storage"] or str(run.path.absolute())
+        self.copied: Callable[[], bool] = lambda: True  # see duel.mirror.mirrored
         self.work = run.path / "work"
         self.yardsticks: dict[str, Task] = {}
         self.kept: dict[str, ray.ObjectRef] = {}  # what several seasons use, in the object store
@@ -130,8 +132,9 @@ class League:
         if not self.yardsticks and not self.run.done("yardsticks"):
             room = self.cluster.fit(self.sweep.generators.resources)
             self.yardsticks = start_yardsticks(
-                self.sweep, self.seed, self.storage, self.reals, self.spans["validation"], room, self.progress.note
-            )
+                self.sweep, self.seed, self.storage, self.id, self.reals, self.spans["validation"], room,
+                self.progress.note,
+            )  # fmt: skip
 
     def write_trials(self, name: str, rows: pd.DataFrame) -> None:
         """Add rows to trials.csv or twins.csv, in place of those of the same trials."""
@@ -170,7 +173,22 @@ class League:
 
     def model(self, name: str) -> Path:
         """The folder of an entrant's or a twin's model."""
-        return self.run.path / "models" / name
+        return self.run.model(name)
+
+    def forget_states(self, trials: list[str]) -> None:
+        """Delete what only an unfinished trial needs, once what was made of it is on the disk and on the storage.
+
+        Trials whose states are gone already may be among them. Where the storage is away, the states stay for now.
+        """
+        if not trials:
+            return
+        for folder in (self.run.path / "models", self.run.path):
+            if folder.exists():
+                sync(folder)
+        if self.copied():
+            store = Store(self.storage)
+            for name in trials:
+                store.remove(f"{STATES}/{name}")
 
     def trial_room(self, side: str) -> Room:
         """What each trial of a side reserves; a twin too, which differs from its entrant in one thing alone."""
@@ -193,7 +211,9 @@ class League:
     def finish(self) -> Path:
         """Mark the run as complete and write its report."""
         self.progress.end()
-        Store(self.storage).remove(LEGACIES)
+        if self.copied():
+            for folder in (LEGACIES, STATES):
+                Store(self.storage).remove(folder)
         (self.run.path / "index.html").unlink(missing_ok=True)  # after an earlier season, it says that the run goes on
         self.run.update(status="complete", hardware=describe(self.cluster.joined).hardware())
         report = write_report(self.run.path)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,17 +12,20 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 import pyarrow.fs
 
-from duel.errors import UsageError
+from duel.errors import DuelError, UsageError
 from duel.watchdog import pulse
 
 T = TypeVar("T")
 PATIENCE = 600.0  # seconds for which an object store that fails is asked again
 LONGEST_PAUSE = 30.0
 DIGEST = 32  # bytes of SHA-256 at the end of an object
+NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]+")  # of a run, an entrant or a file: it leads out of no folder
 
 
 class Store:
     """Whole files by relative name under one root; a write is complete or absent.
+
+    DuelError for a name that is none of duel's or leads out of the root: names come from files that others may write.
 
     root: a path, or a URI with a scheme. UsageError for a URI that pyarrow can't open.
     patience: seconds for which an object store that answers with an error, or not at all, is asked again; then
@@ -43,7 +47,8 @@ class Store:
 
     def read(self, name: str, plain: bool = False) -> bytes | None:
         """The file's bytes, or None where there is none. plain: as written with `plain`."""
-        return self._patiently(lambda: self._read(self._path(name), plain))
+        path = self._path(name)
+        return self._patiently(lambda: self._read(path, plain))
 
     def write(self, name: str, data: bytes | memoryview, plain: bool = False) -> None:
         """Replace the file at once: by rename in a folder; an object store's put is atomic as it is.
@@ -59,8 +64,19 @@ class Store:
             self._patiently(lambda: self._put(path, data, digest))
 
     def remove(self, name: str) -> None:
-        """Delete a folder and all in it; nothing happens where it is missing."""
-        self._patiently(lambda: self._remove(self._path(name)))
+        """Delete a file, or a folder and all in it; nothing happens where it is missing."""
+        path = self._path(name)
+        self._patiently(lambda: self._remove(path))
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        path = self._path(name)
+        return self._patiently(lambda: self._fs.get_file_info(path).type == pyarrow.fs.FileType.File)
+
+    def names(self) -> list[str]:
+        """What lies in the root itself: files and folders; nothing where there is no root."""
+        selector = pyarrow.fs.FileSelector(self._base, allow_not_found=True)
+        return self._patiently(lambda: sorted(info.base_name for info in self._fs.get_file_info(selector)))
 
     def _read(self, path: str, plain: bool) -> bytes | None:
         try:
@@ -84,8 +100,11 @@ class Store:
             stream.write(digest)
 
     def _remove(self, path: str) -> None:
-        if self._fs.get_file_info(path).type == pyarrow.fs.FileType.Directory:
+        kind = self._fs.get_file_info(path).type
+        if kind == pyarrow.fs.FileType.Directory:
             self._fs.delete_dir(path)
+        elif kind != pyarrow.fs.FileType.NotFound:
+            self._fs.delete_file(path)
 
     def _patiently(self, work: Callable[[], T]) -> T:
         end, pause = time.monotonic() + self._patience, 1.0
@@ -100,11 +119,26 @@ class Store:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _path(self, name: str) -> str:
-        return f"{self._base.rstrip('/')}/{name}"
+        return str(inside(Path(self._base), name)) if self._local else f"{self._base.rstrip('/')}/{checked(name)}"
 
 
 def _digest(data: bytes | memoryview) -> bytes:
     return hashlib.sha256(data).digest()
+
+
+def checked(name: str) -> str:
+    """`name`, a relative path, if each part is one of NAME: it then leads nowhere else. DuelError if not."""
+    if not all(NAME.fullmatch(part) for part in name.split("/")):
+        raise DuelError(f"{name!r} is no name of a run's file: only letters, digits, '.', '_' and '-' are allowed")
+    return name
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of `name` below the folder. DuelError where it is no name, or a link on the way leads out of it."""
+    path = folder / checked(name)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DuelError(f"{path} leads to {path.resolve()}, out of {folder}")
+    return path
 
 
 def join(root: str, name: str) -> str:
@@ -140,3 +174,18 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, survive a power cut: before what they were made from is deleted."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sweep_partials(folder: Path) -> None:
+    """Remove what writers that were killed have left half written below a folder that nobody else writes to."""
+    for path in folder.rglob(".*.partial"):
+        path.unlink(missing_ok=True)

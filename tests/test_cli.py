@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from league_runs import ROOT, TINY, run_league
 
-from duel import mirror
+from duel import claim, fetch
 from duel.league import main
 from duel.rundir import NEEDED
 from duel.store import Store
@@ -52,6 +52,8 @@ WRONG = [
     (["--sweep", TINY, "--name", ""], ["--name"]),
     (["--sweep", TINY, "--name", ".."], ["--name", ".."]),
     (["--sweep", TINY, "--name", "-x"], ["--name"]),
+    (["--sweep", TINY, "--name", "müller"], ["--name", "müller"]),
+    (["--sweep", TINY, "--name", "a\n"], ["--name"]),
     (["--sweep", TINY, "--max-concurrent", "0"], ["--max-concurrent", "0"]),
     (["--sweep", TINY, "--cpus-per-trial", "0"], ["--cpus-per-trial", "0"]),
     (["--sweep", TINY, "--gpus-per-trial", "-1"], ["--gpus-per-trial", "-1"]),
@@ -132,6 +134,52 @@ def test_a_taken_name(command, tmp_path):
     assert "--resume mine" in err
 
 
+def test_a_folder_with_leftovers_is_no_place_for_a_new_run(command, tmp_path):
+    """Models and matches of an earlier run, whose run.json has gone, would be taken for the new one's."""
+    folder = tmp_path / "out" / "mine"
+    (folder / "work").mkdir(parents=True)
+    (folder / "trials.csv").write_text("trial,side")
+    code, _, err = command("--sweep", TINY, "--name", "mine")
+    assert code == 2
+    assert f"--name mine: {folder} holds other files, of an earlier run perhaps (trials.csv, work)" in err
+    assert sorted(path.name for path in folder.iterdir()) == ["trials.csv", "work"]
+
+
+def test_a_storage_with_a_run_of_that_name(command, tmp_path):
+    state = tmp_path / "storage" / "mine" / "trials" / "g00-dcgan" / "state.pt"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"of an earlier run")
+    code, _, err = command("--sweep", TINY, "--name", "mine", "--storage", tmp_path / "storage")
+    assert code == 2
+    for words in (f"{tmp_path / 'storage' / 'mine'} holds", "--resume mine", "another --name"):
+        assert words in err
+    assert not (tmp_path / "out").exists()
+    assert state.read_bytes() == b"of an earlier run"
+
+
+def test_a_sweep_file_whose_name_is_no_name_of_a_run(command, tmp_path):
+    (tmp_path / "my sweep é.yaml").write_text(TINY.read_text())
+    code, _, err = command("--sweep", tmp_path / "my sweep é.yaml", "--address", "127.0.0.1:1")
+    assert code == 2
+    assert "--address" in err and "--name" not in err
+
+
+def test_other_versions_are_said_and_kept(command, tmp_path):
+    data = dict.fromkeys(NEEDED) | {"id": "i", "status": "running", "stages": [], "notes": []}
+    old = {"torch": "2.8.0", "duel": "0.0.1"}
+    folder = tmp_path / "out" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({**data, "faces": {"source": "drawn"}, "versions": old}))
+    code, _, err = command("--resume", "mine", "--address", "127.0.0.1:1")
+    assert code == 2 and "--address" in err
+    assert "run mine began with" in err and "torch 2.8.0, now " in err
+    kept = json.loads((folder / "run.json").read_text())
+    assert kept["versions"]["torch"] != "2.8.0"
+    assert kept["earlier_versions"][0]["torch"] == "2.8.0"
+    code, _, err = command("--resume", "mine", "--address", "127.0.0.1:1")
+    assert "began with" not in err, "the same versions as last time"
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"name": 1}', "null"])
 def test_a_broken_run_json(command, tmp_path, text):
     folder = tmp_path / "out" / "mine"
@@ -175,9 +223,9 @@ SHOWN = r"\x1b]0;owned\x07[/red]:smile:\r\n"
 
 @pytest.mark.parametrize("working", [True, False])
 def test_a_host_on_the_storage_cant_steer_the_terminal(command, tmp_path, monkeypatch, working):
-    monkeypatch.setattr(mirror, "STILL", 0)
-    sign = {"driver": "other", "host": EVIL, "working": working, "beats": 1}
-    Store(str(tmp_path / "storage" / "mine")).write(mirror.SIGN, json.dumps(sign).encode())
+    monkeypatch.setattr(fetch, "STILL", 0)
+    sign = {"run": "r", "driver": "other", "host": EVIL, "place": "/x", "working": working, "beats": 1}
+    Store(str(tmp_path / "storage" / "mine")).write(claim.SIGN, json.dumps(sign).encode())
     code, _, err = command("--resume", "mine", "--storage", tmp_path / "storage")
     assert code == 2
     assert err.isascii() and err.replace("\n", "").isprintable()
@@ -186,9 +234,9 @@ def test_a_host_on_the_storage_cant_steer_the_terminal(command, tmp_path, monkey
 
 
 def test_a_host_that_is_at_work(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror, "STILL", 0)
-    beats = iter(range(9))
-    monkeypatch.setattr(mirror, "_sign", lambda _: {"driver": "o", "host": EVIL, "working": True, "beats": next(beats)})
+    monkeypatch.setattr(fetch, "STILL", 0)
+    signs = (claim.Sign("r", "other", EVIL, "/x", True, beats) for beats in range(9))
+    monkeypatch.setattr(fetch, "read_sign", lambda _: next(signs))
     code, _, err = command("--resume", "mine", "--storage", tmp_path / "storage")
     assert code == 2
     assert f"--resume mine: {SHOWN} is at work on this run" in err

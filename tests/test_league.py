@@ -11,6 +11,9 @@ from league_runs import TINY, UTKFACE, run_league
 from PIL import Image
 
 from duel.checkpoint import load_model
+from duel.config import load_sweep
+from duel.plan import make_plan
+from duel.speeds import cautious_speeds
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +102,14 @@ def test_run_json_says_what_ran_on_what(tiny_run):
     assert all(stage["finished"] for stage in data["stages"])
     assert set(data["yardsticks"]) == {"kid_noise", "kid_untrained", "kid_reals"}
     assert abs(data["yardsticks"]["kid_reals"]) < 0.1 < data["yardsticks"]["kid_noise"]
+
+
+def test_the_plan_says_at_least_what_the_run_takes_on_disk(tiny_run):
+    """Of what grows with the sweep; at its end, the trials' states have gone."""
+    parts = ("models", "work/fakes")
+    taken = sum(path.stat().st_size for part in parts for path in (tiny_run[0] / part).rglob("*") if path.is_file())
+    plan = make_plan(load_sweep(TINY), 4, 1, 0, cautious_speeds(16), {"generator": 2, "detector": 2})
+    assert taken < plan.disk_bytes < 4 * taken
 
 
 def test_pictures_show_the_fakes(tiny_run):

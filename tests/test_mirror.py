@@ -1,6 +1,9 @@
 """A run's folder on its storage: another machine can read a complete run there, or go on with one that broke off."""
 
 import json
+import os
+import shutil
+import signal
 import sqlite3
 import threading
 import time
@@ -8,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from duel import mirror
-from duel.errors import UsageError
+from duel import fetch, mirror
+from duel.claim import SIGN, Ousted, check_free, read_sign
+from duel.errors import DuelError, UsageError
+from duel.interrupt import stop_in_two_steps
 from duel.rundir import RunFolder
 from duel.store import Store
 
@@ -18,12 +23,15 @@ from duel.store import Store
 def quick(monkeypatch):
     """Drivers give signs so often that a test needn't wait."""
     monkeypatch.setattr(mirror, "EVERY", 0.1)
-    monkeypatch.setattr(mirror, "STILL", 0.5)
+    monkeypatch.setattr(fetch, "STILL", 0.5)
 
 
-def new_run(folder: Path, storage: Path) -> RunFolder:
+def new_run(folder: Path, storage: Path, ident: str = "this run") -> RunFolder:
+    """A run that has begun its work."""
     data = dict.fromkeys(("name", "seed", "settings", "trials_requested", "faces"))
-    return RunFolder.create(folder, {**data, "status": "running", "storage": str(storage), "stages": [], "notes": []})
+    stages = [{"name": "generators", "finished": False}]
+    return RunFolder.create(folder, {**data, "id": ident, "status": "running", "storage": str(storage),
+                                     "stages": stages, "notes": []})  # fmt: skip
 
 
 def some_work(run: RunFolder) -> None:
@@ -48,7 +56,7 @@ def test_a_run_goes_on_elsewhere(tmp_path, quick):
         some_work(run)
     run.update(status="half")
     here = tmp_path / "here" / "r"
-    mirror.fetch(here, str(tmp_path / "storage"), print)
+    fetch.fetch(here, str(tmp_path / "storage"), print)
     assert files(here) == files(run.path) - {"tune/log"}
     assert RunFolder.open(here).data["status"] == "running", "what was done after the driver's end is not there"
     with sqlite3.connect(here / "optuna.db") as database:
@@ -60,27 +68,27 @@ def test_a_complete_run_comes_without_its_fakes(tmp_path, quick):
     with mirror.mirrored(run, pytest.fail):
         some_work(run)
         run.update(status="complete")
-    mirror.fetch(tmp_path / "here", str(tmp_path / "storage"), print)
+    fetch.fetch(tmp_path / "here", str(tmp_path / "storage"), print)
     assert files(tmp_path / "here") == {"run.json", "optuna.db", "models/a/model.safetensors"}
 
 
 def test_a_driver_at_work_is_left_to_it(tmp_path, quick):
     run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
     with mirror.mirrored(run, pytest.fail):
-        wait_for(tmp_path / "storage" / mirror.SIGN)
+        wait_for(tmp_path / "storage" / SIGN)
         with pytest.raises(UsageError, match=r"--resume here: .* is at work on this run"):
-            mirror.fetch(tmp_path / "here", str(tmp_path / "storage"), print)
+            fetch.fetch(tmp_path / "here", str(tmp_path / "storage"), print)
         assert not (tmp_path / "here").exists()
-        mirror.fetch(run.path, str(tmp_path / "storage"), pytest.fail)  # its own folder: the lock there decides
+        fetch.fetch(run.path, str(tmp_path / "storage"), pytest.fail)  # its own folder: the lock there decides
 
 
 def test_a_driver_that_was_killed_is_waited_for_once(tmp_path, quick, capsys):
     run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
     with mirror.mirrored(run, pytest.fail):
         some_work(run)
-    sign = tmp_path / "storage" / mirror.SIGN
+    sign = tmp_path / "storage" / SIGN
     sign.write_text(json.dumps({**json.loads(sign.read_text()), "working": True}))
-    mirror.fetch(tmp_path / "here", str(tmp_path / "storage"), print)
+    fetch.fetch(tmp_path / "here", str(tmp_path / "storage"), print)
     assert "waiting" in capsys.readouterr().out
     assert (tmp_path / "here" / "run.json").exists()
 
@@ -89,13 +97,17 @@ def test_the_newest_driver_counts(tmp_path, quick):
     """A run that went on elsewhere comes back as it is there, whatever the first machine still has."""
     first = new_run(tmp_path / "head" / "r", tmp_path / "storage")
     with mirror.mirrored(first, pytest.fail):
-        pass
-    mirror.fetch(tmp_path / "here" / "r", str(tmp_path / "storage"), print)
+        some_work(first)
+    seen = fetch.fetch(tmp_path / "here" / "r", str(tmp_path / "storage"), print)
     second = RunFolder.open(tmp_path / "here" / "r")
-    with mirror.mirrored(second, pytest.fail):
+    with mirror.mirrored(second, pytest.fail, seen):
         second.update(status="further")
-    mirror.fetch(first.path, str(tmp_path / "storage"), print)
-    assert mirror.known(first.path)["status"] == "further"
+    (first.path / "optuna.db-journal").write_bytes(b"of a transaction that broke off")
+    (first.path / "work" / "stale.npy").write_bytes(b"made after the last copy")
+    first.close()
+    fetch.fetch(first.path, str(tmp_path / "storage"), print)
+    assert fetch.known(first.path)["status"] == "further"
+    assert files(first.path) == files(second.path), "what this machine had made meanwhile is of another history"
 
 
 def test_a_copy_that_broke_off_is_made_again(tmp_path, quick, monkeypatch):
@@ -104,21 +116,30 @@ def test_a_copy_that_broke_off_is_made_again(tmp_path, quick, monkeypatch):
         some_work(run)
     here = tmp_path / "here"
     with monkeypatch.context() as broken:
-        broken.setattr(mirror, "write_atomically", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        broken.setattr(fetch, "write_atomically", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
         with pytest.raises(OSError, match="No space"):
-            mirror.fetch(here, str(tmp_path / "storage"), print)
-    mirror.fetch(here, str(tmp_path / "storage"), print)
+            fetch.fetch(here, str(tmp_path / "storage"), print)
+    fetch.fetch(here, str(tmp_path / "storage"), print)
     assert "models/a/model.safetensors" in files(here)
 
 
 def test_a_storage_that_is_away_does_not_end_the_run(tmp_path, quick):
     notes: list[str] = []
-    (tmp_path / "storage").write_text("in the way")
     run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
-    with mirror.mirrored(run, notes.append):
+    with mirror.mirrored(run, notes.append) as copied:
         some_work(run)
+        (tmp_path / "storage").rename(tmp_path / "away")
+        (tmp_path / "storage").write_text("in the way")
+        assert not copied(), "nothing may be deleted now"
     assert "can't be written to" in notes[0]
     assert "not up to date" in notes[-1]
+
+
+def test_a_storage_that_takes_nothing_ends_the_run_at_once(tmp_path, quick):
+    (tmp_path / "storage").write_text("in the way")
+    run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
+    with pytest.raises(UsageError, match="can't be written to"), mirror.mirrored(run, pytest.fail):
+        pytest.fail("it went on")
 
 
 @pytest.mark.parametrize("method", ["write", "read"])
@@ -136,7 +157,7 @@ def test_files_do_not_wait_for_each_other(tmp_path, quick, monkeypatch, method):
     monkeypatch.setattr(Store, method, held_up)
     with mirror.mirrored(run, pytest.fail):
         pass
-    mirror.fetch(tmp_path / "here", str(tmp_path / "storage"), print)
+    fetch.fetch(tmp_path / "here", str(tmp_path / "storage"), print)
     assert files(tmp_path / "here") == files(run.path) - {"tune/log"}
 
 
@@ -153,3 +174,264 @@ def wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def ended(run: RunFolder, storage: Path) -> None:
+    """The run as a driver leaves it that has worked and was stopped."""
+    with mirror.mirrored(run, pytest.fail):
+        some_work(run)
+    run.close()
+
+
+def state_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_run_is_refused_a_storage_that_holds_another(tmp_path, quick):
+    storage = tmp_path / "storage"
+    ended(new_run(tmp_path / "head" / "r", storage), storage)
+    before = state_of(storage)
+    with pytest.raises(UsageError, match=r"holds a run that .* was the last to drive .*--resume r.*--name"):
+        check_free(str(storage), tmp_path / "other" / "r")
+    run = new_run(tmp_path / "other" / "r", storage, "another run")
+    with pytest.raises(UsageError, match="holds another run"), mirror.mirrored(run, pytest.fail):
+        pytest.fail("it went on")
+    assert state_of(storage) == before
+
+
+@pytest.mark.parametrize("storage", ["reports/r", "reports/r/storage", "reports"])
+def test_a_storage_is_not_the_runs_own_folder(tmp_path, storage):
+    with pytest.raises(UsageError, match="run's own folder"):
+        check_free(str(tmp_path / storage), tmp_path / "reports" / "r")
+
+
+@pytest.mark.parametrize("file", ["trials/g00-dcgan/state.pt", "photograph.jpg"])
+def test_a_new_run_is_refused_a_storage_with_files_of_nobody(tmp_path, file):
+    path = tmp_path / "storage" / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"of nobody knows whom")
+    with pytest.raises(UsageError, match="holds a run, or other files, already"):
+        check_free(str(tmp_path / "storage"), tmp_path / "r")
+
+
+def test_a_run_without_work_gives_its_name_back(tmp_path, quick):
+    run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
+    run.update(stages=[{"name": "faces", "finished": True}])
+    with mirror.mirrored(run, pytest.fail):
+        wait_for(tmp_path / "storage" / mirror.LIST)
+    check_free(str(tmp_path / "storage"), tmp_path / "elsewhere" / "r")
+
+
+def test_a_folder_with_another_run_is_not_written_over(tmp_path, quick):
+    storage = tmp_path / "storage"
+    ended(new_run(tmp_path / "head" / "r", storage), storage)
+    other = new_run(tmp_path / "here" / "r", storage, "another run")
+    before = state_of(other.path)
+    with pytest.raises(UsageError, match="holds another run than"):
+        fetch.fetch(other.path, str(storage), pytest.fail)
+    assert state_of(other.path) == before
+
+
+def test_a_copied_folder_takes_the_run_over_from_the_storage(tmp_path, quick):
+    """It may be older than what the storage has; and the first folder is told at its next --resume."""
+    storage, first = tmp_path / "storage", tmp_path / "head" / "r"
+    run = new_run(first, storage)
+    with mirror.mirrored(run, pytest.fail):
+        shutil.copytree(first, tmp_path / "copy" / "r")
+        some_work(run)
+    run.close()
+    copy = tmp_path / "copy" / "r"
+    seen = fetch.fetch(copy, str(storage), print)
+    assert (copy / "models" / "a" / "model.safetensors").exists()
+    second = RunFolder.open(copy)
+    with mirror.mirrored(second, pytest.fail, seen):
+        second.update(status="further")
+    fetch.fetch(first, str(storage), print)
+    assert fetch.known(first)["status"] == "further"
+
+
+def test_two_folders_that_take_a_run_up_at_once(tmp_path, quick):
+    storage = tmp_path / "storage"
+    ended(new_run(tmp_path / "head" / "r", storage), storage)
+    seen = [fetch.fetch(tmp_path / name / "r", str(storage), print) for name in "ab"]
+    first, second = (RunFolder.open(tmp_path / name / "r") for name in "ab")
+    taken = pytest.raises(UsageError, match="has just taken up")
+    with mirror.mirrored(first, pytest.fail, seen[0]), taken, mirror.mirrored(second, pytest.fail, seen[1]):
+        pytest.fail("both went on")
+
+
+@pytest.fixture
+def signals():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_driver_that_slept_ends_when_another_has_taken_over(tmp_path, quick, signals, monkeypatch):
+    """Its process is there again after the lid was opened: it changes nothing any more, and the run ends here."""
+    storage, notes = tmp_path / "storage", []
+    run = new_run(tmp_path / "head" / "r", storage)
+    stop_in_two_steps(notes.append, "")
+    awake = threading.Event()
+    check = mirror.Claim.check
+    monkeypatch.setattr(mirror.Claim, "check", lambda claim: (awake.wait(60) and None) or check(claim))
+    with pytest.raises(Ousted, match="has taken this run up"), mirror.mirrored(run, notes.append):
+        sign = json.loads((storage / SIGN).read_text())
+        (storage / SIGN).write_text(json.dumps({**sign, "driver": "another", "host": "other-host"}))
+        before = state_of(storage)
+        some_work(run)
+        awake.set()
+        time.sleep(60)
+    assert "other-host" in notes[0]
+    assert state_of(storage) == before
+
+
+def test_nothing_is_deleted_for_a_driver_that_has_been_replaced(tmp_path, quick, monkeypatch):
+    run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
+    monkeypatch.setattr(mirror, "EVERY", 60)
+    with pytest.raises(Ousted), mirror.mirrored(run, pytest.fail) as copied:
+        assert copied()
+        sign = json.loads((tmp_path / "storage" / SIGN).read_text())
+        (tmp_path / "storage" / SIGN).write_text(json.dumps({**sign, "driver": "another"}))
+        copied()
+
+
+def test_a_resume_uploads_only_what_is_new(tmp_path, quick, monkeypatch):
+    run, storage = new_run(tmp_path / "head" / "r", tmp_path / "storage"), str(tmp_path / "storage")
+    ended(run, tmp_path / "storage")
+    again, written = RunFolder.open(run.path), []
+    (run.path / "models" / "b.json").write_text("new")
+    seen = fetch.fetch(run.path, storage, pytest.fail)
+    write = Store.write
+    monkeypatch.setattr(
+        Store, "write", lambda store, name, *a, **o: written.append(name) or write(store, name, *a, **o)
+    )
+    with mirror.mirrored(again, pytest.fail, seen):
+        pass
+    assert {name for name in written if name.startswith("run/")} == {"run/models/b.json", "run/run.json"}
+    monkeypatch.undo()
+    fetch.fetch(tmp_path / "here" / "r", storage, print)
+    assert files(tmp_path / "here" / "r") == files(run.path) - {"tune/log"}, "the list holds what was there before"
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path, quick):
+    run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
+    ended(run, tmp_path / "storage")
+    left = [run.path / "work" / ".a.npy.17.partial", tmp_path / "storage" / "run" / "work" / ".a.npy.17.partial",
+            run.path / "models" / ".g00-dcgan-x1y2" / "model.safetensors"]  # fmt: skip
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    with mirror.mirrored(RunFolder.open(run.path), pytest.fail, read_sign(Store(str(tmp_path / "storage")))):
+        pass
+    assert not [path for path in left if path.exists()]
+
+
+# What somebody who may write to the storage, as any worker may, can put there.
+
+
+@pytest.fixture
+def taken(tmp_path, quick):
+    """A run on a storage, as `--resume` on another machine finds it: the storage, and a function that resumes it."""
+    storage = tmp_path / "storage"
+    ended(new_run(tmp_path / "head" / "r", storage), storage)
+
+    def resume() -> Path:
+        fetch.fetch(tmp_path / "home" / "reports" / "r", str(storage), print)
+        return tmp_path / "home" / "reports" / "r"
+
+    return storage, resume
+
+
+def change(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+ELSEWHERE = [
+    "../../../.bashrc",
+    "/etc/x",
+    "models/../../../x",
+    "..",
+    ".",
+    "",
+    "a//b",
+    "a\\b",
+    "caf\u00e9",
+    "a b",
+    "\x1b[2J",
+]
+NOT_COPIED = ["tune/x", ".lock", "error.txt", ".fetched/x"]
+
+
+@pytest.mark.parametrize("name", [*ELSEWHERE, *NOT_COPIED])
+def test_a_listed_name_that_leads_elsewhere(tmp_path, taken, name):
+    storage, resume = taken
+    change(storage / mirror.LIST, **{name: "0" * 64})
+    with pytest.raises(DuelError, match=r"no name of a run's file|no file of a run's copy"):
+        resume()
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_run_json_that_names_another_storage(tmp_path, taken):
+    storage, resume = taken
+    state = storage / "run" / "run.json"
+    change(state, storage=str(tmp_path / "Documents"))
+    with pytest.raises(UsageError, match=r"says that the run is kept in .*Documents"):
+        resume()
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"run.json": 5}', '{"a": "b"}', "null"])
+def test_a_list_that_is_none(taken, text):
+    storage, resume = taken
+    (storage / mirror.LIST).write_text(text)
+    with pytest.raises(DuelError, match="is no list of a run's files"):
+        resume()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"driver": 5}', "null"])
+def test_a_sign_that_is_none(taken, text):
+    storage, resume = taken
+    (storage / SIGN).write_text(text)
+    with pytest.raises(DuelError, match="is no sign of a driver"):
+        resume()
+
+
+@pytest.mark.parametrize("values", [{"id": "another"}, {"storage": None}, {"status": []}])
+def test_a_run_json_that_is_another_runs(taken, values):
+    storage, resume = taken
+    change(storage / "run" / "run.json", **values)
+    with pytest.raises(DuelError, match="is not of the run that its driver signed for"):
+        resume()
+
+
+def test_the_report_is_not_taken_from_the_storage(taken):
+    storage, resume = taken
+    (storage / "run" / "index.html").write_text("<script>steal()</script>")
+    change(storage / mirror.LIST, **{"index.html": "0" * 64})
+    assert not (resume() / "index.html").exists()
+
+
+def test_a_folder_that_is_a_link_leads_nowhere(tmp_path, taken):
+    """The user's own old folder of the run has a link; what is fetched does not go through it."""
+    _, resume = taken
+    documents, folder = tmp_path / "home" / "Documents", resume()
+    documents.mkdir()
+    (documents / "letter").write_text("dear")
+    shutil.rmtree(folder / "models")
+    os.symlink(documents, folder / "models")
+    resume()
+    assert [p.name for p in documents.iterdir()] == ["letter"]
+    assert not (folder / "models").is_symlink()
+
+
+def test_a_strangers_run_folder_with_a_storage_of_the_users(tmp_path):
+    documents = tmp_path / "Documents"
+    documents.mkdir()
+    (documents / "letter").write_text("dear")
+    folder = tmp_path / "reports" / "r"
+    new_run(folder, documents)
+    with pytest.raises(UsageError, match="no run in"):
+        fetch.fetch(folder, str(documents), pytest.fail)
+    assert [p.name for p in documents.iterdir()] == ["letter"]

@@ -35,7 +35,7 @@ def league(tmp_path):
     (run.path / "error.txt").write_text("Traceback")
     (run.path / "index.html").write_text("of season 1")
     league = object.__new__(League)
-    league.run, league.progress, league.storage = run, Said(), str(run.path)
+    league.run, league.progress, league.storage, league.copied = run, Said(), str(run.path), lambda: True
     league.cluster = SimpleNamespace(joined=False)
     return league
 

@@ -32,7 +32,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 
 def finished_work(run: Path) -> dict[str, int]:
     """Every file that holds finished work, with the time of its making."""
-    patterns = ("models/*/*", "work/real_features.npy", "work/fakes/*/*.npy", "work/scores/*/*.npy")
+    patterns = ("models/*/*", "work/real_features.pt", "work/fakes/*/*.npy", "work/scores/*/*.npy")
     files = [path for pattern in patterns for path in run.glob(pattern)]
     return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in files}
 
@@ -41,7 +41,7 @@ def reported(run: Path) -> dict[str, list]:
     """What every unfinished trial has measured so far, with the seconds it took: a repeat would differ."""
     histories = {}
     for path in run.glob("trials/*/state.pt"):
-        state = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
+        state = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)["value"]
         histories[path.parent.name] = state["history"]
     return histories
 
@@ -78,8 +78,9 @@ def test_killed_in_every_stage(two_seasons, tmp_path, cache):
         ours, undisturbed = pd.read_csv(run / table), pd.read_csv(two_seasons / table)
         pd.testing.assert_frame_equal(ours[stable], undisturbed[stable])
     check_histories(run, histories)
-    assert not list(run.glob("trials/*/state.pt"))
-    assert not list(run.glob("legacies/*"))
+    assert not (run / "trials").exists()
+    assert not (run / "legacies").exists()
+    assert not list(run.rglob(".*.partial"))
 
 
 def check_histories(run: Path, histories: dict[str, list]) -> None:

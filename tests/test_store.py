@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from flaky import FAULTS, Flaky
 
-from duel.errors import UsageError
+from duel.errors import DuelError, UsageError
 from duel.store import Store, write_atomically
 
 
@@ -32,6 +32,49 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "a//b", ".", "a/..", "", "a/\n", "\u00e9", "a\\b"])
+@pytest.mark.parametrize("work", ["read", "has", "remove"])
+def test_a_name_that_leads_elsewhere(tmp_path, work, name):
+    (tmp_path / "x").write_text("of the user")
+    with pytest.raises(DuelError, match="no name of a run's file"):
+        getattr(Store(str(tmp_path / "runs")), work)(name)
+    assert (tmp_path / "x").read_text() == "of the user"
+
+
+@pytest.mark.parametrize("name", ["trials/a", "trials/a/state.pt", "trials"])
+def test_a_link_that_leads_out_of_the_store(tmp_path, name):
+    """Another who may write to a shared folder puts a link where the driver is to delete a trial's state."""
+    documents, root = tmp_path / "Documents", tmp_path / "runs"
+    (documents / "a").mkdir(parents=True)
+    (documents / "a" / "state.pt").write_text("of the user")
+    root.mkdir()
+    (root / "trials").symlink_to(documents)
+    for work in (Store(str(root)).remove, lambda name: Store(str(root)).write(name, b"x")):
+        with pytest.raises(DuelError, match="out of"):
+            work(name)
+    assert (documents / "a" / "state.pt").read_text() == "of the user"
+
+
+def test_a_link_within_what_is_removed(tmp_path):
+    """The link goes, what it leads to stays."""
+    documents, root = tmp_path / "Documents", tmp_path / "runs"
+    documents.mkdir()
+    (documents / "letter").write_text("of the user")
+    (root / "trials" / "a").mkdir(parents=True)
+    (root / "trials" / "a" / "training").symlink_to(documents)
+    (root / "trials" / "a" / "state.pt").symlink_to(documents / "letter")
+    Store(str(root)).remove("trials/a")
+    assert not (root / "trials" / "a").exists()
+    assert (documents / "letter").read_text() == "of the user"
+
+
+def test_a_root_that_is_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "runs").symlink_to(tmp_path / "disk")
+    Store(str(tmp_path / "runs")).write("trials/a/state.pt", b"one")
+    assert (tmp_path / "disk" / "trials" / "a" / "state.pt").read_bytes() == b"one"
 
 
 @pytest.mark.parametrize("root", ["gopher://x/y", "s3://", "://x"])
@@ -71,6 +114,12 @@ def test_an_s3_server(s3):
     assert store.read("trials/a/state.pt") is None
     store.write("trials/a/state.pt", b"x" * 100_000)
     assert store.read("trials/a/state.pt") == b"x" * 100_000
+    assert store.has("trials/a/state.pt") and not store.has("trials/a")
+    assert store.names() == ["trials"]
+    store.write("trials/a/training/1.pt", b"x")
+    store.remove("trials/a/training/1.pt")
+    store.remove("trials/a/training/1.pt")
+    assert not store.has("trials/a/training/1.pt") and store.has("trials/a/state.pt")
     store.write("index.html", b"<html>", plain=True)
     assert store.read("index.html", plain=True) == b"<html>"
     store.remove("trials/a")

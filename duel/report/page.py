@@ -138,8 +138,13 @@ def _sections(info: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Partitions", partitions),
         ("Hardware", info.get("hardware") or {}),
         ("Versions", info.get("versions") or {}),
+        *((f"Versions until {old.get('until')}", _without(old, "until")) for old in info.get("earlier_versions") or []),
     )
     return [(title, [(k.replace("_", " "), _plain(v)) for k, v in group.items()]) for title, group in groups if group]
+
+
+def _without(group: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != key}
 
 
 def _plain(value: Any) -> str:

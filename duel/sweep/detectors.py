@@ -8,7 +8,6 @@ import torch
 
 from duel.families import DetectorSeason
 from duel.pfsp import apportion, pfsp
-from duel.sweep.job import legacy
 from duel.sweep.trial import Trial
 from duel.train.detector import DetectorTrainer
 from duel.train.loop import mix
@@ -30,7 +29,7 @@ class DetectorTrial(Trial):
             self.config["family"], self._settings(), reals, np.concatenate(fakes),
             self.job.partition("validation"), *self._validation_fakes(),
             image_size=self.job.image_size, device=device, seed=seed,
-            start=legacy(self.store, parent) if parent else None,
+            start=self.states.legacy(parent) if parent else None,
         )  # fmt: skip
 
     def _pool(self) -> list[str]:

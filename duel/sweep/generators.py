@@ -10,7 +10,6 @@ from duel.families import GeneratorSeason
 from duel.metrics import KidScorer, feature_network
 from duel.pfsp import draw, pfsp
 from duel.seeds import derive
-from duel.sweep.job import legacy
 from duel.sweep.trial import Trial
 from duel.sweep.yardsticks import real_features
 from duel.train.generator import GeneratorTrainer
@@ -27,7 +26,7 @@ class GeneratorTrial(Trial):
         return GeneratorTrainer(
             self.config["family"], self._settings(), self.job.partition("generator_train"), self._kid,
             image_size=self.job.image_size, device=device, seed=seed, eval_fakes=len(self.job.partition("validation")),
-            start=legacy(self.store, parent) if parent else None,
+            start=self.states.legacy(parent) if parent else None,
             rivals=self._rivals(parent, derive(seed, "panel")) if parent else None,
         )  # fmt: skip
 
@@ -52,8 +51,8 @@ class GeneratorTrial(Trial):
     def _scorer(self) -> KidScorer:
         """Made at the first validation, so that training need not wait; kept for this process' next trials."""
         network = feature_network(device=self.device)
-        return KidScorer(network, real_features(self.store, network, self.job.partition("validation"), self.device),
-                         self.device)  # fmt: skip
+        reals = self.job.partition("validation")
+        return KidScorer(network, real_features(self.states, network, reals, self.device), self.device)
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {key: value.cpu() for key, value in self.trainer.generator.state_dict().items()}

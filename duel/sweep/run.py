@@ -5,6 +5,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from duel.store import Store
 from duel.sweep import controller
 from duel.sweep.detectors import DetectorTrial
 from duel.sweep.generators import GeneratorTrial
-from duel.sweep.job import Job, read_state
+from duel.sweep.job import Job, training_folder
 from duel.sweep.search import Ledger, Listed, OrderedHalving, OrderedSearch
 from duel.sweep.space import Parent, SearchSpace
 from duel.tasks import drain_dead_nodes
@@ -61,8 +62,9 @@ class _Watcher(tune.Callback):
     trial loses its machine more often than a trial that is broken may fail.
     """
 
-    def __init__(self, watch: Watch, at_work: Callable[[], None] | None):
+    def __init__(self, watch: Watch, storage: str, at_work: Callable[[], None] | None = None):
         self._watch, self._at_work = watch, at_work
+        self._store = Store(storage, patience=0)
         self._furthest: dict[str, int] = {}  # trial -> images of its furthest report
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,6 +87,9 @@ class _Watcher(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._watch.trial_ended(trial.config["name"])
+        # Of one that ASHA has stopped: what ASHA has decided stays so, as the same scores come again after a restart.
+        with suppress(OSError):  # then it goes with the trial's state, at the end of the stage
+            self._store.remove(training_folder(trial.config["name"]))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         drain_dead_nodes(self._watch.note)  # so that the next trial does not end there as well
@@ -108,7 +113,7 @@ def run_sweep(job: Job, parents: list[Parent], count: int, folder: Path, max_fai
         engine_kwargs={"connect_args": {"timeout": 60}},
     )
     search = OrderedSearch(space, count, ledger, storage, job.seed)
-    watcher = _Watcher(watch, at_work)
+    watcher = _Watcher(watch, job.storage, at_work)
     crashes = _fit(job, folder, space.study, count, search, OrderedHalving(ledger), max_failures, watcher)
     search.finish()
     study = optuna.load_study(study_name=space.study, storage=storage)
@@ -123,7 +128,8 @@ def run_twins(job: Job, configs: list[dict[str, Any]], name: str, folder: Path, 
 
     configs: a trial's config each, as `run_sweep` draws it, with `name`, `twin_of` and `kind`. name: of the stage.
     """
-    search, watcher = ConcurrencyLimiter(Listed(configs), job.sweep.max_concurrent), _Watcher(watch, None)
+    search = ConcurrencyLimiter(Listed(configs), job.sweep.max_concurrent)
+    watcher = _Watcher(watch, job.storage)
     place = re.sub(r"[^a-z0-9]+", "-", name)
     crashes = _fit(job, folder, place, len(configs), search, FIFOScheduler(), max_failures, watcher)
     return _all_of(_outcomes(job, configs, [math.inf] * len(configs), crashes), len(configs), name)
@@ -168,9 +174,9 @@ def _name_of(trial: Any) -> str:
 
 
 def _outcomes(job: Job, configs: list[dict[str, Any]], fates: list[Any], crashes: dict[str, str]) -> list[Outcome]:
-    store, outcomes = Store(job.storage), []
+    states, outcomes = job.states, []
     for fate, config in zip(fates, configs, strict=False):
-        history = (read_state(store, config["name"]) or {"history": []})["history"]
+        history = (states.of_trial(config["name"]) or {"history": []})["history"]
         outcomes.append(_outcome(job, config, history, fate, crashes.get(config["name"])))
     return outcomes
 

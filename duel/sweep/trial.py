@@ -1,8 +1,9 @@
 """One trial as Ray Tune runs it: a training from duel.train, its reports, and the file it resumes from.
 
-After every report a trial writes one state file to the run's store. A trial that starts again, on whatever
+After every report a trial writes its state to the run's store. A trial that starts again, on whatever
 node and for whatever reason, first repeats the reports that it finds there and then trains on, so that a
-killed worker, a killed driver and a finished trial are all the same case.
+killed worker, a killed driver and a finished trial are all the same case. One that ASHA has stopped finds all but its
+training, which is deleted then: it repeats what it has reported, and ends.
 """
 
 import time
@@ -15,8 +16,7 @@ from duel.device import claim, machine_failed, release
 from duel.errors import DuelError
 from duel.families import family_settings
 from duel.seeds import derive
-from duel.store import Store
-from duel.sweep.job import Job, legacy_name, read_state, save, state_name
+from duel.sweep.job import Job, legacy_name, state_name, training_folder, training_name
 from duel.watchdog import watched
 
 
@@ -28,9 +28,10 @@ class Trial(tune.Trainable):
         self.job = job
         self.device = claim(self.job.room)
         self.name = config["name"]
-        self.store = Store(self.job.storage)
-        self.state: Any = read_state(self.store, self.name) or {"history": [], "frames": []}
+        self.states = job.states
+        self.state: Any = self.states.of_trial(self.name) or {"history": [], "frames": []}
         self.reported = 0
+        self.stopped = self._was_stopped()
         self.trainer: Any = None
         self.reports: Any = None
 
@@ -47,9 +48,18 @@ class Trial(tune.Trainable):
             with watched():
                 self.state["history"].append({**self._train_on(), "ended": time.time()})
                 self._save()
-        result = self.state["history"][self.reported]
+        result = dict(self.state["history"][self.reported])
         self.reported += 1
-        return dict(result)
+        if self.stopped and self.reported == len(self.state["history"]):
+            result["done"] = True
+        return result
+
+    def _was_stopped(self) -> bool:
+        """Whether ASHA has stopped this trial: it has not ended, and its training is gone. See duel.sweep.run."""
+        history = self.state["history"]
+        if not history or history[-1]["done"]:
+            return False
+        return not self.states.store.has(training_name(self.name, len(history)))
 
     def _train_on(self) -> dict[str, Any]:
         """Train to the next report. A training that fails reports the worst score and its reason.
@@ -78,24 +88,26 @@ class Trial(tune.Trainable):
         # A twin draws what its entrant drew: only what it is about differs.
         name = self.config.get("twin_of") or self.name
         self.trainer = self._make_trainer(self.device, derive(self.job.seed, "train", name))
-        if self.state.get("training") is not None:
-            self.trainer.load_state_dict(self.state["training"])
+        if self.state["history"]:
+            self.trainer.load_state_dict(self.states.load(training_name(self.name, len(self.state["history"]))))
         else:
             self._add_frame()
         budget = self.job.sweep.budget
         self.reports = self.trainer.run(budget.max_images, budget.report_every)
 
     def _save(self) -> None:
-        last = self.state["history"][-1]
+        last, reports = self.state["history"][-1], len(self.state["history"])
         if self.trainer is not None and not last["failed"]:
             self._add_frame()
-            self.state["training"] = None if last["done"] else self.trainer.state_dict()
-        if last["done"]:
-            self.state["training"] = None
+        if not last["done"]:
+            self.states.save(training_name(self.name, reports), self.trainer.state_dict())
+        else:
             self.state["weights"] = None if last["failed"] else self._weights()
             if self.job.heirs and not last["failed"] and "twin_of" not in self.config:
-                save(self.store, legacy_name(self.name), self._legacy())
-        save(self.store, state_name(self.name), self.state)
+                self.states.save(legacy_name(self.name), self._legacy())
+        self.states.save(state_name(self.name), self.state)
+        # Only now, when the state no longer names it.
+        self.states.store.remove(training_folder(self.name) if last["done"] else training_name(self.name, reports - 1))
 
     def _settings(self) -> Any:
         return family_settings(self.job.side, self.config["family"], self.config["settings"])

@@ -17,8 +17,9 @@ from flaky import Flaky
 from lab import Lab, copy_project
 from league_runs import TINY
 
-from duel.store import Store, join
-from duel.sweep.job import read_state
+from duel.rundir import known
+from duel.store import join
+from duel.sweep.job import States
 
 HEAD, WORKERS = "head", ("w1", "w2")
 GIB = 2**30
@@ -204,9 +205,9 @@ class League:
 
     def histories(self) -> dict[str, list[dict[str, Any]]]:
         """What every trial has reported that has not ended its stage, from the storage."""
-        store = Store(join(self.rack.direct, self.name))
+        states = States(join(self.rack.direct, self.name), known(self.folder).get("id", ""))
         names = {path.parent.name for path in self.folder.glob("tune/*/*/params.json")}
-        return {name: state["history"] for name in names if (state := read_state(store, name))}
+        return {name: state["history"] for name in names if (state := states.of_trial(name))}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

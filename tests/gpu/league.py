@@ -104,11 +104,12 @@ def _states(results: Results, title: str, folder: Path) -> None:
             results.add(title, f"{side} trials", images=int(rows["images"].sum()),
                         trial_seconds=round(float(rows["seconds"].sum()), 1),
                         **{str(k): int(v) for k, v in rows["status"].value_counts().items()})  # fmt: skip
-    import torch
+    from duel.rundir import known
+    from duel.sweep.job import States
 
-    for path in sorted((folder / "work" / "trials").glob("*/state.pt"), key=lambda p: p.stat().st_mtime):
-        history = torch.load(path, weights_only=True, map_location="cpu")["history"]
-        if history:
+    states = States(str(folder), known(folder).get("id", ""))
+    for path in sorted(folder.glob("trials/*/state.pt"), key=lambda p: p.stat().st_mtime):
+        if history := (states.of_trial(path.parent.name) or {}).get("history"):
             shown = ("images", "objective", "seconds", "images_per_second", "note", "failed")
             said = {key: history[-1][key] for key in shown if history[-1].get(key) not in (None, "")}
             results.add(title, path.parent.name, reports=len(history), **said)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from duel.store import Store
+from duel.sweep.job import States
 from duel.sweep.yardsticks import real_features
 
 
@@ -16,9 +16,13 @@ class Means(torch.nn.Module):
 
 def test_features_are_measured_once_and_kept_in_the_store(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (70, 3, 8, 8), dtype=np.uint8)
-    store, device = Store(str(tmp_path)), torch.device("cpu")
-    first = real_features(store, Means(), images, device)
+    states, device = States(str(tmp_path), "this run"), torch.device("cpu")
+    first = real_features(states, Means(), images, device)
     assert np.allclose(first, images.mean((2, 3)), atol=1e-3)
-    written = (tmp_path / "work" / "real_features.npy").stat().st_mtime_ns
-    assert (real_features(store, Means(), np.zeros_like(images), device) == first).all()
-    assert (tmp_path / "work" / "real_features.npy").stat().st_mtime_ns == written
+    assert (real_features(states, Means(), np.zeros_like(images), device) == first).all()
+
+
+def test_features_of_another_runs_faces_are_not_taken(tmp_path):
+    device, black = torch.device("cpu"), np.zeros((70, 3, 8, 8), np.uint8)
+    real_features(States(str(tmp_path), "that run"), Means(), np.full_like(black, 9), device)
+    assert (real_features(States(str(tmp_path), "this run"), Means(), black, device) == 0).all()
