@@ -18,7 +18,7 @@ from duel.store import checked, inside, sweep_partials, write_atomically
 LOCK = ".lock"
 ERROR = "error.txt"  # the traceback of what ended a session, see duel.league
 NEEDED = {"name", "status", "seed", "settings", "trials_requested", "storage", "faces", "stages", "notes"}
-NAMES = {"trial", "name", "generator", "detector", "parent", "twin_of"}  # columns that name entrants
+NAMES = {"trial", "name", "generator", "detector", "parent", "twin_of", "family", "kind"}  # columns that names are of
 
 
 class RunFolder:

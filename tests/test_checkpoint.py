@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,3 +118,24 @@ def test_channels_last_weights_are_saved(tmp_path):
     assert (
         load_model(tmp_path / "m")[0].state_dict()["network.features.0.weight"] == model.network.features[0].weight
     ).all()
+
+
+def test_all_is_on_the_disk_before_the_folder_has_its_name(tmp_path, monkeypatch):
+    """What a model was made from is deleted afterwards: a power cut must not take both."""
+    done, fsync, replace = [], os.fsync, Path.replace
+
+    def synced(handle):
+        done.append(os.readlink(f"/proc/self/fd/{handle}").rsplit("/", 1)[-1])
+        fsync(handle)
+
+    def renamed(path, target):
+        done.append("renamed")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    weights = build("detector", "cnn", 16, SETTINGS).state_dict()
+    save_model(tmp_path / "models" / "d01-cnn", "detector", "cnn", 16, SETTINGS, weights, {})
+    assert set(done[:3]) == {"config.json", "metrics.json", "model.safetensors"}
+    assert done[3].startswith(".d01-cnn-")
+    assert done[4:] == ["renamed", "models"]

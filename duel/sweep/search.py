@@ -10,6 +10,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from duel.config import SideSweep
 from duel.seeds import derive
+from duel.store import checked
 from duel.sweep.halving import Halving, Trace
 from duel.sweep.space import SearchSpace
 
@@ -69,7 +70,8 @@ class OrderedSearch(OptunaSearch):
         if number >= self._count or not self._settle(number - self._side.max_concurrent):
             return None
         chosen = self._choose(number)
-        config = {"number": number, "name": self._drawn_from.name(number, chosen["family"]), **chosen}
+        name = checked(self._drawn_from.name(number, chosen["family"]))  # Tune makes a folder of it
+        config = {"number": number, "name": name, **chosen}
         self._numbers[trial_id] = number
         self._ledger.traces.append(Trace())
         return config
