@@ -435,3 +435,27 @@ def test_a_strangers_run_folder_with_a_storage_of_the_users(tmp_path):
     with pytest.raises(UsageError, match="no run in"):
         fetch.fetch(folder, str(documents), pytest.fail)
     assert [p.name for p in documents.iterdir()] == ["letter"]
+
+
+def test_all_of_this_on_s3(tmp_path, quick, s3):
+    """The names that a worker can put there are keys, of which S3 takes any."""
+    root, _ = s3()
+    store, run = Store(root), new_run(tmp_path / "head" / "r", tmp_path / "unused")
+    run.update(storage=root)
+    with mirror.mirrored(run, pytest.fail):
+        some_work(run)
+    run.close()
+    with pytest.raises(UsageError, match="holds a run that"):
+        check_free(root, tmp_path / "other" / "r")
+    home, listed = tmp_path / "home" / "r", json.loads(store.read(mirror.LIST))
+    store.write(mirror.LIST, json.dumps({**listed, "../../../.bashrc": "0" * 64}).encode())
+    with pytest.raises(DuelError, match="no name of a run's file"):
+        fetch.fetch(home, root, print)
+    assert not home.exists()
+    store.write(mirror.LIST, json.dumps(listed).encode())
+    fetch.fetch(home, root, print)
+    assert files(home) == files(run.path) - {"tune/log"}
+    state = json.loads(store.read("run/run.json", plain=True))
+    store.write("run/run.json", json.dumps({**state, "storage": "/home/me"}).encode(), plain=True)
+    with pytest.raises(UsageError, match="says that the run is kept in '/home/me'"):
+        fetch.fetch(tmp_path / "again" / "r", root, print)

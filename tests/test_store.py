@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -81,32 +81,6 @@ def test_a_root_that_is_a_link(tmp_path):
 def test_a_uri_that_cannot_be_opened(root):
     with pytest.raises(UsageError, match="--storage"):
         Store(root)
-
-
-@pytest.fixture
-def s3(monkeypatch, tmp_path) -> Iterator[Callable[[], tuple[str, Flaky]]]:
-    """Makes a URI in an S3 server, and the proxy before it that fails on demand; as often as it is called."""
-    server = pytest.importorskip("moto.server")
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    import boto3
-
-    host, port = running.get_host_and_port()
-    boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(Bucket="duel")
-    proxies: list[Flaky] = []
-
-    def make() -> tuple[str, Flaky]:
-        proxies.append(Flaky((host, port)))
-        folder = f"{tmp_path.name}/{len(proxies)}"  # all of moto's servers in one process share their buckets
-        address = f"127.0.0.1:{proxies[-1].port}"
-        return f"s3://duel/{folder}?endpoint_override={address}&scheme=http&region=us-east-1", proxies[-1]
-
-    yield make
-    for proxy in proxies:
-        proxy.close()
-    running.stop()
 
 
 def test_an_s3_server(s3):
