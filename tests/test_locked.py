@@ -5,6 +5,7 @@
 
 import re
 import tomllib
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -45,10 +46,8 @@ def closure(wanted: list[str]) -> set[str]:
         for asked in ["", *requirement.extras]:
             if (name, asked) not in seen:
                 seen.add((name, asked))
-                try:
+                with suppress(PackageNotFoundError):  # as of Ray's dashboard: what that needs, this can't say
                     todo += [(Requirement(text), asked) for text in requires(name) or []]
-                except PackageNotFoundError:
-                    pass  # as of Ray's dashboard where there is no cluster: its own needs are in the list all the same
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from duel.cluster.check import faults
+from duel.cluster.check import faults, shape
 from duel.cluster.file import filled_in
 from duel.cluster.prices import hourly
 from duel.errors import DuelError, UsageError
@@ -59,7 +59,9 @@ def prepare(
         python -m duel.cluster prepare cluster.yaml
     """
     config = _settings(file)
-    if config.get("provider", {}).get("type") != "aws":
+    for fault in shape(config):
+        _fail(UsageError(f"{file}: {fault}"))
+    if config["provider"]["type"] != "aws":
         _fail(UsageError(f"{file}: provider.type: there is something to prepare on aws alone"))
     try:
         from duel.cluster import prepare as account

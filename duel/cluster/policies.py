@@ -88,7 +88,7 @@ def _allow(actions: list[str], resources: str | list[str], **conditions: dict[st
 
 def _launch(home: Home, workers: list[Config]) -> list[Statement]:
     """RunInstances is asked about every resource that it makes or uses, and each kind knows conditions of its own."""
-    types = sorted({node["InstanceType"] for node in workers})
+    types = sorted(_said(workers, "InstanceType"))
     profile = home.arn("iam", f"instance-profile/{home.worker}", region="")
     as_worker = {"ec2:InstanceType": types, f"aws:RequestTag/{TAG}": home.cluster}
     # Not this account's own images and snapshots, whose data a machine would lay open, but those that the file names.
@@ -107,6 +107,13 @@ def _launch(home: Home, workers: list[Config]) -> list[Statement]:
     return [*statements, _allow(["ssm:GetParameters"], parameters)] if parameters else statements
 
 
+def _said(workers: list[Config], key: str) -> set[str]:
+    """What the workers' node_config says under a key; UsageError where it is silent."""
+    if not workers or any(not isinstance(node.get(key), str) for node in workers):
+        raise UsageError(f"node_config.{key}: there must be a worker, and every one must say it")
+    return {node[key] for node in workers}
+
+
 def _disks(workers: list[Config]) -> dict[str, dict[str, Any]]:
     disks = [disk.get("Ebs", {}) for node in workers for disk in node.get("BlockDeviceMappings") or [{}]]
     for key in ("VolumeSize", "VolumeType"):
@@ -121,7 +128,7 @@ def _disks(workers: list[Config]) -> dict[str, dict[str, Any]]:
 
 def _images(home: Home, workers: list[Config]) -> tuple[list[str], list[str]]:
     """The images that the file names by ID, and the parameters that hold the others' IDs."""
-    named = sorted({node["ImageId"] for node in workers})
+    named = sorted(_said(workers, "ImageId"))
     held = [name.removeprefix(SSM).split(":")[0] for name in named if name.startswith(SSM)]
     for name in held:
         if not name.startswith(PUBLIC):

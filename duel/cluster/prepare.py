@@ -55,6 +55,8 @@ def _values(config: Config) -> tuple[str, str]:
     values = filled_in(config)
     if missing := {"ssh_from", "bucket", "security_group"} - set(values):
         raise UsageError(f"metadata.fill_in: {', '.join(sorted(missing))} missing; cluster.yaml has them")
+    if not isinstance(region := config["provider"].get("region"), str):
+        raise UsageError(f"provider.region: must be a region of AWS's, as us-west-2, got {region!r}")
     try:
         ssh_from = network(values["ssh_from"])
     except UsageError as error:

@@ -193,12 +193,19 @@ def test_an_image_of_ones_own_is_named_by_its_id():
 
 @pytest.mark.parametrize(("change", "says"), [
     ({"ImageId": "resolve:ssm:/mine"}, "'/mine'"),
+    ({"ImageId": None}, "ImageId"),
+    ({"InstanceType": None}, "InstanceType"),
     ({"BlockDeviceMappings": []}, "VolumeSize"),
     ({"BlockDeviceMappings": [{"Ebs": {"VolumeSize": 8}}]}, "VolumeType"),
 ])  # fmt: skip
 def test_a_worker_that_is_left_open_is_refused(change, says):
     with pytest.raises(UsageError, match=says):
         machines(HOME, [node | change for node in worker_nodes()])
+
+
+def test_a_file_without_workers_is_refused():
+    with pytest.raises(UsageError, match="there must be a worker"):
+        machines(HOME, [])
 
 
 # --- the grammar: which actions, kinds of resources and conditions there are, as AWS describes them to cfn-lint ---

@@ -295,6 +295,8 @@ def test_a_network_of_ones_own(aws, file):
     ("resolve:ssm:/aws/service/deeplearning", "resolve:ssm:/mine", "ImageId"),
     ("    bucket: faces", "    packet: faces", "fill_in: bucket missing"),
     ("type: aws", "type: local", "provider.type"),
+    ("  region: *region", "  availability_zone: a", "provider.region"),
+    ("head_node_type: head", "head_node_type: haed", "head_node_type"),
 ])  # fmt: skip
 def test_wrong_values_are_told_before_anything_is_made(aws, file, old, new, said):
     file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
