@@ -6,7 +6,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from duel.cluster.check import faults, filled_in
+from duel.cluster.check import faults, shape
+from duel.cluster.file import filled_in
 from duel.cluster.prices import hourly
 from duel.errors import DuelError, UsageError
 from duel.settings_file import read_settings
@@ -24,8 +25,9 @@ def check(file: Annotated[Path, typer.Argument(help="A file for `ray up`: provid
     """Say what is wrong with a cluster file, and what the cluster costs an hour, before `ray up` starts machines.
 
     Nothing is started and nobody is asked: not AWS, not the machines. Refused are machines open to the world,
-    missing profiles and secrets, a head that takes trials, versions other than this checkout's, keys that nobody
-    knows, and what is still to be filled in. Exit codes: 0 nothing found, 1 faults, 2 not a cluster file.
+    missing profiles and secrets, Ray's files where others on a machine reach them, workers that outlive their head,
+    a head that takes trials, versions other than this checkout's, keys that nobody knows, and what is still to be
+    filled in. Exit codes: 0 nothing found, 1 faults, 2 not a cluster file.
 
     \b
         python -m duel.cluster check cluster.yaml
@@ -47,15 +49,19 @@ def prepare(
     """Make what cluster.yaml wants of your AWS account, and write the security group's ID into the file.
 
     Its metadata.fill_in says for whom (ssh_from) and where (region, bucket). Made, where they are missing: a private
-    bucket; the roles duel-head and duel-worker with instance profiles, which may use duel/* in that bucket, and the
-    head start workers; and the security group duel, open to SSH from ssh_from alone. Run it again when your address
-    has changed. It costs nothing by itself. Exit codes: 0 made, 1 AWS refuses, 2 wrong values.
+    bucket; the roles NAME-head and NAME-worker, by cluster_name, with instance profiles, which may use duel/* in that
+    bucket, and the head start such workers as the file has; and the security group NAME, open to SSH from ssh_from
+    alone. Run it again when your address or the file's workers have changed. Refused is what is there under these
+    names and is not this cluster's, and a bucket that is not yours or not closed to the public. It costs nothing by
+    itself. Exit codes: 0 made, 1 refused by AWS or for what was found there, 2 wrong values.
 
     \b
         python -m duel.cluster prepare cluster.yaml
     """
     config = _settings(file)
-    if config.get("provider", {}).get("type") != "aws":
+    for fault in shape(config):
+        _fail(UsageError(f"{file}: {fault}"))
+    if config["provider"]["type"] != "aws":
         _fail(UsageError(f"{file}: provider.type: there is something to prepare on aws alone"))
     try:
         from duel.cluster import prepare as account

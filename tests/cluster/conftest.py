@@ -24,7 +24,7 @@ def wheels(tmp_path_factory) -> Path:
     (pin,) = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("ray==")]
     done = subprocess.run(
         [sys.executable, "-m", "pip", "download", "-q", "-d", folder, "-c", ROOT / "constraints.txt",
-         pin.replace("ray", "ray[default]"), "setuptools>=77", "wheel"],
+         pin.replace("ray", "ray[default]"), "setuptools"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:

@@ -16,7 +16,7 @@ from league_runs import ROOT
 HERE = Path(__file__).resolve().parent
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")  # cgroup v1; on a machine without it hosts have no memory of their own
 # What the machines of a cluster get of this project.
-MOUNTED = ("duel", "sweeps", "pyproject.toml", "constraints.txt", "README.md")
+MOUNTED = ("duel", "sweeps", "pyproject.toml", "locked", "README.md")
 PROGRAMS = ("ip", "unshare", "nsenter", "mount", "rsync", "ssh-keygen", "/usr/sbin/sshd")
 
 
@@ -152,6 +152,10 @@ class Lab:
         shutil.rmtree(self.home(name))
         if (MEMORY_GROUPS / space).exists():
             (MEMORY_GROUPS / space).rmdir()
+
+    def rays_folders(self, name: str) -> list[str]:
+        """The mode of the folder that a cluster file puts Ray's in, and what is in Ray's own, which all can enter."""
+        return self.run(name, "cd ~/.ray; stat -c %a .; ls -d ray; ls -A /tmp/ray").split()
 
     def received(self, name: str) -> int:
         """Bytes that have reached the host over its cable."""

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from account import BUCKET, REGION, account, credentials
+from account import BUCKET, REGION, account, asked_by, credentials
 from lab import Lab
 from league_runs import worked_on
 from rack import long_trials
@@ -21,16 +21,17 @@ FIRST = 4  # moto gives a subnet's machines the addresses from .4 on
 def aws(lab, monkeypatch) -> Iterator[dict[str, Any]]:
     """moto on the hosts' network: an account with their network in it and a key that lets into them."""
     boto3 = pytest.importorskip("boto3")
-    secrets = credentials(lab.launcher)
-    lab.environment = "export " + " ".join(f"{name}={value}" for name, value in secrets.items())
+    secrets, theirs = credentials(lab.launcher), credentials(lab.launcher, key="machines")
+    lab.environment = "export " + " ".join(f"{name}={value}" for name, value in theirs.items())
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
-    with account(lab.launcher):
+    with account(lab.launcher, lab.folder / "requests"):
         ec2 = boto3.client("ec2", REGION)
         vpc = ec2.create_vpc(CidrBlock=f"{lab.network}.0/24")["Vpc"]["VpcId"]
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=f"{lab.network}.0/24")["Subnet"]["SubnetId"]
         ec2.import_key_pair(KeyName="lab", PublicKeyMaterial=lab.key.with_suffix(".pub").read_bytes())
-        yield {"ec2": ec2, "vpc": vpc, "subnet": subnet, "secrets": secrets}
+        iam = boto3.client("iam", REGION)
+        yield {"ec2": ec2, "iam": iam, "vpc": vpc, "subnet": subnet, "secrets": secrets}
 
 
 def in_the_lab(text: str, aws: dict[str, Any]) -> dict[str, Any]:
@@ -49,6 +50,30 @@ def in_the_lab(text: str, aws: dict[str, Any]) -> dict[str, Any]:
 def machines(ec2: Any) -> list[dict[str, Any]]:
     found = ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["running"]}])
     return [machine for reservation in found["Reservations"] for machine in reservation["Instances"]]
+
+
+def check_requests(lab: Lab, iam: Any) -> None:
+    """What the machines asked of the account is what their roles allow; moto itself lets everybody do everything."""
+    asked = list(asked_by(lab.folder / "requests", "machines"))
+    allowed = iam.get_role_policy(RoleName="duel-head", PolicyName="duel")["PolicyDocument"]["Statement"]
+    names = {action for statement in allowed for action in statement["Action"]}
+    assert {action for action, _ in asked} <= names
+    assert {"ec2:RunInstances", "ec2:CreateTags", "s3:ListBucket"} <= {a for a, _ in asked}
+    for action, parameters in asked:
+        if action == "s3:ListBucket":
+            assert parameters["prefix"].startswith("duel/")
+        elif action.startswith("s3:") and "delete" not in parameters:
+            assert parameters["key"].startswith("duel/")
+        elif action == "ec2:CreateTags":
+            assert parameters["ResourceId.1"].startswith("i-")
+            assert parameters["Tag.1.Key"].startswith("ray-")
+            assert parameters["Tag.1.Key"] != "ray-cluster-name"
+        elif action == "ec2:RunInstances":
+            assert parameters["TagSpecification.1.ResourceType"] == "instance"
+            assert ("ray-cluster-name", "duel") in [
+                (parameters[key], parameters[key.replace("Key", "Value")])
+                for key in parameters if key.startswith("TagSpecification.1.Tag.") and key.endswith(".Key")
+            ]  # fmt: skip
 
 
 def test_a_league_on_aws(aws, lab: Lab, launcher, tmp_path):
@@ -89,6 +114,10 @@ def test_a_league_on_aws(aws, lab: Lab, launcher, tmp_path):
     at_work = worked_on(launcher.project / "from-the-head" / "lab")
     assert at_work == {machine["PrivateIpAddress"] for machine in workers}, "trials on each worker and none on the head"
     assert len(at_work) == 2
+
+    for name in ("head", "w1", "w2"):
+        assert lab.rays_folders(name) == ["700", "ray"], "nobody else reaches Ray's sockets and objects"
+    check_requests(lab, aws["iam"])
 
     launcher.run("ray", "down", "-y", FILE)
     assert machines(aws["ec2"]) == []

@@ -66,6 +66,7 @@ def plant(config: dict[str, Any], path: str, value: Any) -> None:
         at[int(last) if isinstance(at, list) else last] = value
 
 
+CLOSED = "export RAY_AUTH_MODE=token RAY_TMPDIR=$HOME/.ray; ray start --temp-dir=$RAY_TMPDIR/ray"
 L4, HEAD = "available_node_types/gpu-l4", "available_node_types/head"
 PLANTED: dict[str, tuple[str, Any, list[str]]] = {  # what: (key, value, what the one fault must say)
     "an unknown key": ("idle_timeout_minuets", 5, ["idle_timeout_minuets: unknown key", "idle_timeout_minutes"]),
@@ -110,22 +111,22 @@ PLANTED: dict[str, tuple[str, Any, list[str]]] = {  # what: (key, value, what th
     "a head whose CPUs Ray counts": (f"{HEAD}/resources", {}, ["head.resources.CPU", "None"]),
     "a head that starts with CPUs": (
         "head_start_ray_commands/1",
-        "export RAY_AUTH_MODE=token; ray start --head",
+        f"{CLOSED} --head",
         ["head_start_ray_commands[1]", "--num-cpus=0"],
     ),
     "an open dashboard": (
         "head_start_ray_commands/1",
-        "export RAY_AUTH_MODE=token; ray start --head --num-cpus=0 --dashboard-host=0.0.0.0",
+        f"{CLOSED} --head --num-cpus=0 --dashboard-host=0.0.0.0",
         ["--dashboard-host", "0.0.0.0"],
     ),
     "a head without a secret": (
         "head_start_ray_commands/1",
-        "ray start --head --num-cpus=0",
+        CLOSED.replace("RAY_AUTH_MODE=token ", "") + " --head --num-cpus=0",
         ["head_start_ray_commands[1]", "RAY_AUTH_MODE=token"],
     ),
     "workers without a secret": (
         "worker_start_ray_commands/1",
-        "ray start --address=$RAY_HEAD_IP:6379",
+        CLOSED.replace("RAY_AUTH_MODE=token ", "") + " --address=$RAY_HEAD_IP:6379",
         ["worker_start_ray_commands[1]", "RAY_AUTH_MODE=token"],
     ),
     "a Ray that never starts": (
@@ -135,22 +136,18 @@ PLANTED: dict[str, tuple[str, Any, list[str]]] = {  # what: (key, value, what th
     ),
     "no secret to copy": ("file_mounts/~/.ray/auth_token", None, ["file_mounts", "auth_token"]),
     "a mount that is not there": ("file_mounts/there", "not-here", ["file_mounts.there", "not-here"]),
-    "another Ray": (
+    "packages of any version": (
         "setup_commands/3",
-        "cd ~/checkout && pip install -c constraints.txt -e . 'ray[default]==2.9.0'",
-        ["setup_commands[3]", "ray 2.9.0", "2.60.0"],
+        "cd ~/checkout && pip install -r locked/cluster.txt",
+        ["setup_commands[3]", "--require-hashes"],
     ),
-    "another torch": (
-        "setup_commands/3",
-        "pip install -c constraints.txt -e . 'ray[default]==2.60.0' torch==2.1.0",
-        ["torch 2.1.0"],
+    "a list that is not there": (
+        "setup_commands/4",
+        "pip install --require-hashes -r locked/more.txt && pip install --no-deps -e .",
+        ["setup_commands[4]", "there is no locked/more.txt"],
     ),
-    "a Ray of any version": (
-        "setup_commands/3",
-        "pip install -c constraints.txt -e . ray",
-        ["Ray's version must be named", "2.60.0"],
-    ),
-    "no constraints": ("setup_commands/3", "pip install duel 'ray[default]==2.60.0'", ["-c constraints.txt -e ."]),
+    "no list": ("setup_commands/3", "true", ["no locked list", "ray None", "2.60.0"]),
+    "no checkout": ("setup_commands/4", "true", ["setup_commands", "--no-deps", "-e ."]),
     "a line that is no shell": (
         "head_setup_commands/0",
         "if true; then",
@@ -161,7 +158,54 @@ PLANTED: dict[str, tuple[str, Any, list[str]]] = {  # what: (key, value, what th
     "stopped machines": ("provider/cache_stopped_nodes", True, ["cache_stopped_nodes", "false"]),
     "what EC2 does not know": (f"{L4}/node_config/InstancType", "g6.xlarge", ["gpu-l4.node_config", "InstancType"]),
     "what EC2 can't read": (f"{L4}/node_config/InstanceType", 6, ["gpu-l4.node_config", "InstanceType"]),
-    "no token for drivers": ("setup_commands/5", "true", ["setup_commands", "~/.bashrc"]),
+    "no token for drivers": ("setup_commands/6", "echo RAY_TMPDIR=x >> ~/.bashrc", ["RAY_AUTH_MODE", "~/.bashrc"]),
+    "a half of the world": ("metadata/fill_in/ssh_from", "128.0.0.0/1", ["fill_in.ssh_from", "128.0.0.0/1", "/16"]),
+    "the other half": ("metadata/fill_in/ssh_from", "0.0.0.0/1", ["fill_in.ssh_from", "0.0.0.0/1"]),
+    "an IPv6 part of the world": ("metadata/fill_in/ssh_from", "2000::/3", ["fill_in.ssh_from", "2000::/3", "/32"]),
+    "a command that lets the world in": (
+        "head_setup_commands/0",
+        "sudo ufw allow from 128.0.0.0/1 to any port 6379",
+        ["head_setup_commands[0]", "128.0.0.0/1"],
+    ),
+    "another cluster's role": (
+        f"{L4}/node_config/IamInstanceProfile",
+        {"Name": "other-worker"},
+        ["gpu-l4.node_config.IamInstanceProfile", "duel-worker", "other-worker"],
+    ),
+    "workers as the head": (
+        f"{L4}/node_config/IamInstanceProfile",
+        {"Name": "duel-head"},
+        ["gpu-l4.node_config.IamInstanceProfile", "duel-worker", "duel-head"],
+    ),
+    "a name that AWS would not take": ("cluster_name", "faces/*", ["cluster_name", "'faces/*'", "letters"]),
+    "a shutdown that only stops": (
+        f"{L4}/node_config/InstanceInitiatedShutdownBehavior",
+        "stop",
+        ["gpu-l4.node_config.InstanceInitiatedShutdownBehavior", "terminate", "'stop'"],
+    ),
+    "workers that outlive their head": (f"{L4}/node_config/UserData", None, ["gpu-l4.node_config.UserData", "raylet"]),
+    "Ray's files where Ray puts them": (
+        "head_start_ray_commands/1",
+        CLOSED.replace(" --temp-dir=$RAY_TMPDIR/ray", " --head --num-cpus=0"),
+        ["head_start_ray_commands[1]", "--temp-dir", "/tmp/ray"],
+    ),
+    "Ray's files where others are": (
+        "worker_start_ray_commands/1",
+        CLOSED.replace("$RAY_TMPDIR", "/tmp/mine") + " --address=$RAY_HEAD_IP:6379",
+        ["worker_start_ray_commands[1]", "--temp-dir", "/tmp/mine"],
+    ),
+    "Ray's files where others are, by another name": (
+        "worker_start_ray_commands/1",
+        CLOSED.replace("$HOME/.ray", "/dev/shm/me") + " --address=$RAY_HEAD_IP:6379",
+        ["worker_start_ray_commands[1]", "--temp-dir", "/dev/shm/me"],
+    ),
+    "Ray's files where nobody looks": (
+        "worker_start_ray_commands/1",
+        CLOSED.replace(" RAY_TMPDIR=$HOME/.ray", "") + " --address=$RAY_HEAD_IP:6379",
+        ["worker_start_ray_commands[1]", "RAY_TMPDIR=$HOME/.ray"],
+    ),
+    "a folder that is open": ("setup_commands/5", "true", ["setup_commands", "chmod 700 ~/.ray"]),
+    "no folder for drivers": ("setup_commands/6", "echo RAY_AUTH_MODE=token >> ~/.bashrc", ["RAY_TMPDIR", "~/.bashrc"]),
 }
 
 
@@ -197,6 +241,32 @@ def test_every_fault_has_a_message_of_its_own(config, folder):
     assert len(set(found)) == len(found)
 
 
+@pytest.mark.parametrize("own", ["203.0.113.7/32", "198.51.0.0/16", "10.0.0.0/8", "100.64.0.0/10", "2001:db8::/32"])
+def test_a_network_of_ones_own_may_reach_ssh(own, config, folder):
+    config["metadata"]["fill_in"]["ssh_from"] = own
+    assert faults(config, folder) == []
+
+
+def test_a_cluster_of_another_name_has_roles_of_that_name(config, folder):
+    config["cluster_name"] = "race"
+    assert len(faults(config, folder)) == 3
+    for name, kind in config["available_node_types"].items():
+        kind["node_config"]["IamInstanceProfile"]["Name"] = "race-head" if name == "head" else "race-worker"
+    assert faults(config, folder) == []
+
+
+def test_ones_own_machines_keep_rays_files_to_themselves(folder):
+    config = yaml.safe_load((ROOT / "cluster-local.yaml").read_text(encoding="utf-8"))
+    config["provider"] |= {"head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2"]}
+    config["auth"] = {"ssh_user": "me"}
+    assert faults(config, folder) == []
+    for part in ("head_start_ray_commands", "worker_start_ray_commands"):
+        config[part][1] = config[part][1].replace("--temp-dir=$RAY_TMPDIR/ray", "")
+    assert [fault.split(":")[0] for fault in faults(config, folder)] == [
+        "head_start_ray_commands[1]", "worker_start_ray_commands[1]",
+    ]  # fmt: skip
+
+
 def test_a_secret_that_others_can_read_or_that_is_missing(config, folder):
     token = folder / "home" / ".ray" / "auth_token"
     token.chmod(0o644)
@@ -205,6 +275,16 @@ def test_a_secret_that_others_can_read_or_that_is_missing(config, folder):
     token.unlink()
     (fault,) = faults(config, folder)
     assert "ray get-auth-token --generate" in fault
+
+
+def test_another_ray_than_here(config, folder):
+    locked = (folder / "locked" / "cluster.txt").read_text(encoding="utf-8")
+    (folder / "locked").unlink()
+    (folder / "locked").mkdir()
+    (folder / "locked" / "cluster.txt").write_text(locked.replace("ray==2.60.0", "ray==2.9.0"), encoding="utf-8")
+    (fault,) = faults(config, folder)
+    assert "locked/cluster.txt installs ray 2.9.0" in fault
+    assert "2.60.0" in fault
 
 
 def test_a_whole_checkout_is_not_copied(config, folder):

@@ -10,6 +10,8 @@ from league_runs import TINY, worked_on
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 FILE = "cluster-local.yaml"
+# As `python -m duel.cluster notice` on a worker.
+JOIN = "import ray; ray.init('auto', log_to_driver=False)"
 
 
 def test_a_league_on_machines_of_ones_own(lab, launcher, tmp_path):
@@ -22,6 +24,10 @@ def test_a_league_on_machines_of_ones_own(lab, launcher, tmp_path):
     assert "nothing wrong" in launcher.run("python", "-m", "duel.cluster", "check", FILE)
     launcher.run("ray", "up", "-y", "--no-config-cache", FILE)
     wait_for_workers(lab, 2)
+    for name in ("head", "w1", "w2"):
+        assert lab.rays_folders(name) == ["700", "ray"], "nobody else reaches Ray's sockets and objects"
+    assert "Active:" in launcher.run("ray", "exec", FILE, "ray status"), "and yet its own commands find it"
+    lab.run("w2", f"bash -ic {shlex.quote(f'python -c {shlex.quote(JOIN)}')}")
 
     shared = tmp_path / "shared"  # the hosts see this machine's files: what NFS is to machines of one's own
     shared.mkdir()
