@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass
 from functools import partial
 
-from duel.cluster.connection import Cluster, allowed_cores, cluster_address, connect, cpu_model, disconnect, wait_for
+from duel.cluster.connection import Cluster, allowed_cores, connect, cpu_model, disconnect, wait_for
+from duel.cluster.surroundings import cluster_address
 from duel.config import Sweep, places, share
 from duel.plan import MANY_HOURS, Plan, describe_plan, make_plan
 from duel.progress import Progress, span
@@ -26,11 +27,10 @@ def forecast(
     sweep: Sweep, trials: int, seasons: int, weathers: int, faces: str, address: str | None, note: Note
 ) -> Forecast:
     """The plan for this machine, without Ray, or for the cluster at `address`; `note` says what it waits for."""
-    address = cluster_address(address)
-    if address is None:
+    if cluster_address(address) is None:
         return _forecast(sweep, trials, seasons, weathers, faces, _this_machine(), None)
     try:
-        return _forecast(sweep, trials, seasons, weathers, faces, connect(address), note)
+        return _forecast(sweep, trials, seasons, weathers, faces, connect(address, note), note)
     finally:
         disconnect()
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def stop_in_two_steps(say: Callable[[str], None], hint: str) -> None:
+def stop_in_two_steps(say: Callable[[str], None], last_words: Callable[[], str]) -> None:
     """From here on the first signal raises KeyboardInterrupt, and the next one ends the process with exit code 1.
 
-    hint: how to go on, said in both cases. A signal that whoever started this process has it ignore stays ignored.
+    last_words: what is said as the process ends, e.g. how to go on. A signal that whoever started this process has it
+    ignore stays ignored.
     """
 
     def first(number: int, frame: object) -> None:
@@ -20,7 +21,7 @@ def stop_in_two_steps(say: Callable[[str], None], hint: str) -> None:
         raise KeyboardInterrupt
 
     def second(number: int, frame: object) -> None:
-        say(f"stopped at once; {hint}")
+        say(f"stopped at once; {last_words()}")
         sys.stdout.flush()
         os._exit(1)  # Ray's own goodbye can take long: what this process had started ends with it
 

@@ -9,9 +9,11 @@ import platform
 import re
 import shlex
 import sys
+import tempfile
 import traceback
 import uuid
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +24,7 @@ import typer
 
 from duel import __version__, paths
 from duel.claim import Sign, check_free
+from duel.cluster.surroundings import look
 from duel.config import Sweep, load_sweep, parse_sweep
 from duel.errors import DuelError, UsageError
 from duel.fetch import fetch
@@ -105,10 +108,11 @@ def dry(settings: Sweep, trials: int, seasons: int, weathers: int, faces: str, a
 
 
 def _start(folder: Path, data: dict[str, Any], address: str | None, max_failures: int) -> Path:
+    look(address)
     run = RunFolder.create(folder, data)
     try:
-        return play(run, address, max_failures)
-    except UsageError:
+        return play(run, address, max_failures, new=True)
+    except BaseException:  # Ctrl-C too
         if not run.has_work():
             run.discard()
         raise
@@ -130,6 +134,7 @@ def _resume(out: Path, name: str, storage: str | None, address: str | None, max_
         version = run.data.get("duel_version", "an earlier version")
         raise UsageError(f"--resume {name}: duel {version} began it, whose files this one can't go on with; start anew")
     check_faces(run.data["faces"]["source"])
+    look(address)
     if changed := run.note_versions(_versions()):
         complain(f"run {name} began with {'; '.join(changed)}: what is made from here on may differ in its last digits")
     return play(run, address, max_failures, seen)
@@ -145,19 +150,23 @@ def _look_in_storage(folder: Path, storage: str | None) -> Sign | None:
     return fetch(folder, root, complain) if isinstance(root, str) else None
 
 
-def play(run: RunFolder, address: str | None, max_failures: int, seen: Sign | None = None) -> Path:
-    """Every stage in order; the path of the report. seen: see duel.mirror.mirrored."""
+def play(run: RunFolder, address: str | None, max_failures: int, seen: Sign | None = None, new: bool = False) -> Path:
+    """Every stage in order; the path of the report.
+
+    seen: see duel.mirror.mirrored. new: whether the run goes if it ends before it does any work.
+    """
     from duel.cluster.connection import connect, disconnect
     from duel.progress import Progress
 
-    hint = f"what is finished is kept: go on with --resume {run.path.name}"
+    last_words = partial(_last_words, run, new)
     with Progress() as progress:
         progress.note(f"run {run.path.name} in {run.path}")
         try:
+            stop_in_two_steps(progress.note, last_words)
             with run.stage("start"):
                 _import_meanwhile("torch", "pandas", "optuna")
-                cluster = connect(address)
-                stop_in_two_steps(progress.note, hint)  # Ray has set handlers of its own
+                cluster = connect(address, progress.note)
+                stop_in_two_steps(progress.note, last_words)  # Ray has set handlers of its own
                 from duel.forecast import warn_if_long
                 from duel.stages import League
 
@@ -171,10 +180,10 @@ def play(run: RunFolder, address: str | None, max_failures: int, seen: Sign | No
                 return _every_stage(stages)
         except DuelError:
             raise
-        except KeyboardInterrupt:
-            raise DuelError(f"interrupted; {hint}") from None
+        except (KeyboardInterrupt, SystemExit):  # by a signal; the latter while Ray starts, from a handler of its own
+            raise DuelError(f"interrupted; {last_words()}") from None
         except Exception as error:
-            raise _unforeseen(error, run.path) from error
+            raise _unforeseen(error, run.path, new and not run.has_work()) from error
         finally:
             disconnect()
 
@@ -204,16 +213,27 @@ def _import_meanwhile(*modules: str) -> None:
     Thread(target=work, daemon=True).start()
 
 
-def _unforeseen(error: Exception, folder: Path) -> DuelError:
-    """One line for the user, the traceback in a file for whoever mends it."""
+def _last_words(run: RunFolder, new: bool) -> str:
+    """What becomes of a run that is stopped now; one that has done nothing yet gives its name back."""
+    if new and not run.has_work():
+        run.discard()
+        return f"nothing had begun, so no run {run.path.name} is kept"
+    return f"what is finished is kept: go on with --resume {run.path.name}"
+
+
+def _unforeseen(error: Exception, folder: Path, going: bool) -> DuelError:
+    """One line for the user, the traceback in a file for whoever mends it; going: whether the run's folder goes."""
     cause = getattr(error, "cause", None) or error  # Ray wraps what went wrong in a task
     if isinstance(cause, DuelError):
         return DuelError(str(cause))
+    file, hint = folder / ERROR, f"--resume {folder.name} goes on"
     with contextlib.suppress(OSError):  # the disk may be full
+        if going:
+            file, hint = Path(tempfile.mkdtemp(prefix="duel-error-")) / ERROR, f"no run {folder.name} is kept"
         text = "".join(traceback.format_exception(error))
-        (folder / ERROR).write_text(text, encoding="utf-8", errors="backslashreplace")
+        file.write_text(text, encoding="utf-8", errors="backslashreplace")
     line = " ".join(str(cause).split())[:300]
-    return DuelError(f"{type(cause).__name__}: {line} (all of it in {folder / ERROR}; --resume {folder.name} goes on)")
+    return DuelError(f"{type(cause).__name__}: {line} (all of it in {file}; {hint})")
 
 
 def _refuse_with_resume(context: typer.Context) -> None:

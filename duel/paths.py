@@ -58,8 +58,15 @@ def faces_cache() -> Path:
     """Where decoded faces are kept between runs: $DUEL_CACHE, else duel in the user's cache folder."""
     if typed := os.environ.get("DUEL_CACHE"):
         return local("DUEL_CACHE", typed, "a folder of this machine")
+    check_home()
     given = os.environ.get("XDG_CACHE_HOME", "")  # its specification: one that is not absolute does not count
     return Path(given if os.path.isabs(given) else local("DUEL_CACHE", "~/.cache", "a folder")) / "duel"
+
+
+def check_home() -> None:
+    """Raise UsageError where nothing says what ~ is, as for a bare user number in a container: Ray asks for it."""
+    if os.path.expanduser("~") == "~":
+        raise UsageError(f"HOME is not set, and user {os.getuid()} has no home folder: set HOME to a folder of yours")
 
 
 def local(name: str, typed: str | Path, allowed: str, utf8: bool = False) -> Path:
@@ -70,6 +77,7 @@ def local(name: str, typed: str | Path, allowed: str, utf8: bool = False) -> Pat
     made; `..` and links stay.
     """
     text = os.fspath(typed)
+    current_folder()
     path = os.path.expanduser(text)  # of the text: Path makes ./~ a ~, and s3:// an s3:/
     if not text.strip():
         fault = "names nothing"
@@ -77,12 +85,21 @@ def local(name: str, typed: str | Path, allowed: str, utf8: bool = False) -> Pat
         fault = "is a URI" if "://" in text else "looks like a URI that lacks a slash"
     elif path.startswith("~"):
         fault = f"there is no such home folder (write ./{text} for a folder of that name)"
-    elif utf8 and not _is_utf8(str(Path(path).absolute())):
+    elif utf8 and not is_utf8(str(Path(path).absolute())):
         fault = "its name is not UTF-8"
     else:
         return Path(path).absolute()
     raise UsageError(f"{name} {text!r}: {fault}; must be {allowed}")
 
 
-def _is_utf8(path: str) -> bool:
+def current_folder() -> str:
+    """Where this process is. UsageError where that is no more."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the current folder has been removed: cd to one that is there") from None
+
+
+def is_utf8(path: str) -> bool:
+    """Whether a path's bytes are UTF-8, which Ray and pyarrow ask for."""
     return path == path.encode(errors="replace").decode()

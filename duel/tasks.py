@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import ray
+from ray._private import worker
 from ray._private.state import state
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # Ray's own `ray drain-node` calls it, no public API
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
@@ -24,6 +25,7 @@ Room = dict[str, float]  # the cpu and gpu that one task reserves
 Note = Callable[[str], None]
 
 TRIES = 3  # processes that die one after another on a node before it is taken for one where none lives
+SILENCE = 60.0  # seconds of waiting for a process after which a user is told
 PATIENCE = 60.0  # seconds in which a node starts a process, or is not judged
 TRIES_ON_GPU = 3  # of a task that a GPU fails, as it may for another process' fault
 SPOILT = 1.0  # seconds after which a process ends whose GPU has failed: long enough to tell of it
@@ -197,3 +199,16 @@ def places_for(room: Room) -> int:
     """How many tasks that reserve `room` fit the cluster as it is at this moment."""
     have = ray.cluster_resources()
     return places(room, have.get("CPU", 0), have.get("GPU", 0))
+
+
+def why_waiting(room: Room) -> str:
+    """What to tell the user when no process takes a trial or task that reserves `room`: Ray waits in silence."""
+    asked = f"{room['cpu']:g} CPUs and {room['gpu']:g} GPUs"
+    have = {key: value for key, value in ray.cluster_resources().items() if key in ("CPU", "GPU")}
+    if room["cpu"] > have.get("CPU", 0) or room["gpu"] > have.get("GPU", 0):
+        return (f"waiting for a node with {asked}; the cluster now has {have or 'neither'} (--cpus-per-trial and "
+                "--gpus-per-trial ask for less)")  # fmt: skip
+    node = worker._global_node
+    logs = f"; Ray's logs: {node.get_logs_dir_path()}" if node else ""
+    return (f"still waiting for a worker process with {asked}: all may be taken by other work, or none can start, for "
+            f"want of memory, disk or processes (ulimit -u){logs}")  # fmt: skip

@@ -10,7 +10,7 @@ WORK = """
 import signal, time
 from duel.interrupt import stop_in_two_steps
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores Ctrl-C
-stop_in_two_steps(print, "go on with --resume a")
+stop_in_two_steps(print, lambda: "go on with --resume a")
 try:
     print("at work", flush=True)
     time.sleep(1000)

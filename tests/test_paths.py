@@ -105,7 +105,7 @@ def started(home, monkeypatch, capsys):
 
     def run(*arguments: object) -> tuple[int, str, Path | None]:
         folders: list[Path] = []
-        monkeypatch.setattr(league, "play", lambda run, *_: folders.append(run.path) or run.path / "index.html")
+        monkeypatch.setattr(league, "play", lambda run, *_, **__: folders.append(run.path) or run.path / "index.html")
         monkeypatch.setattr(sys, "argv", ["duel", *map(str, arguments)])
         for stream in ("stdout", "stderr"):  # main replaces them
             monkeypatch.setattr(sys, stream, getattr(sys, stream))

@@ -3,22 +3,26 @@
 import logging
 import os
 import platform
+import shutil
 import socket
+import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private.utils import get_num_cpus  # what ray.init counts by itself; no public name
+from ray._private import utils as ray_utils
 
-from duel.cluster import mps
+from duel.cluster import folder, mps
+from duel.cluster.alone import alone, swapped
+from duel.cluster.surroundings import SHARED_MEMORY, close_token, cluster_address, look
 from duel.config import Resources, SideSweep, places
 from duel.errors import DuelError, UsageError
+from duel.output import complain, printable
 from duel.store import Store
-from duel.tasks import Note, Room, Task, sized
+from duel.tasks import SILENCE, Note, Room, Task, sized, why_waiting
 from duel.watchdog import limit
 
 # A worker process costs 3 CPU seconds to start, mostly imports. Kept idle for so long, it serves later stages too.
@@ -69,49 +73,82 @@ class Cluster:
         return {**room, "cpu": max(room["cpu"], min(MOST_CORES, self.cpus // at_once))}
 
 
-def connect(address: str | None) -> Cluster:
+def connect(address: str | None, note: Note = complain) -> Cluster:
     """Join the cluster at `address` (or RAY_ADDRESS), else start Ray on this machine with all that it has.
 
     Trials that share a GPU of this machine then do so by CUDA's MPS; a cluster's machines see to that themselves.
-    UsageError where no cluster answers at the address, DuelError where Ray does not start here.
+    UsageError where no cluster answers at the address, and for what duel.cluster.surroundings finds; DuelError where
+    Ray does not start here.
     """
     limit()  # workers that start here take it from this process: what is wrong with it is told now
+    look(address)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a task that reserves no GPU sees none
     os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's own tables, which verbose=0 alone does not stop
     os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_MINUTES * 60_000))
-    address = cluster_address(address)
-    if address:
-        _check_reachable(address)
-    try:
-        options: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": allowed_cores()}
-        with nullcontext() if address else mps.shared_gpus():
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:300]
-        if address:
-            raise UsageError(f"--address {address}: can't join a Ray cluster there: {text}") from None
-        raise DuelError(f"Ray does not start on this machine: {text}") from None
+    close_token(note)
+    chosen = cluster_address(address)
+    if chosen:
+        _join(chosen, "--address" if address else "RAY_ADDRESS")
+    else:
+        _start(note)
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    return describe(joined=address is not None)
+    return describe(joined=chosen is not None)
 
 
-def cluster_address(address: str | None) -> str | None:
-    """The cluster to join: --address, else RAY_ADDRESS, else None for this machine alone."""
-    return address or os.environ.get("RAY_ADDRESS") or None
+def _join(address: str, given_by: str) -> None:
+    _check_reachable(address, given_by)
+    try:
+        _init(address)
+    except Exception as error:
+        raise UsageError(f"{given_by} {address}: can't join a Ray cluster there: {_line(error)}") from None
+
+
+def _start(note: Note) -> None:
+    shared = shutil.disk_usage(SHARED_MEMORY).free
+    with alone(note) as options:
+        try:
+            _init("local", num_cpus=allowed_cores(), **options)
+        except Exception as error:
+            raise DuelError(f"Ray does not start on this machine: {_line(error)}") from None
+    have = ray.cluster_resources()
+    if not have.get("GPU"):  # whose tasks take no process that had another task first
+        _begin_processes(allowed_cores())
+    wanted = have.get("object_store_memory", 0)
+    if shared < wanted:
+        note(f"{SHARED_MEMORY} has room for {shared / 1e9:.1f} GB, and Ray would use {wanted / 1e9:.1f}: images are "
+             "shared on disk instead, which is slower (Docker: --shm-size gives more)")  # fmt: skip
+
+
+def _begin_processes(count: int) -> None:
+    """Have Ray start so many worker processes while this one goes on."""
+    for _ in range(count):
+        _nothing.remote()
+
+
+@ray.remote(num_cpus=1)
+def _nothing() -> None:
+    pass
+
+
+def _init(address: str, **options: Any) -> None:
+    # Ray tells the cluster the driver's command line, which can name files by bytes that are no text.
+    command = printable(ray_utils.get_entrypoint_name())
+    with swapped(ray_utils, "get_entrypoint_name", lambda: command):
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+
+
+def _line(error: Exception) -> str:
+    return printable(" ".join(str(error).split())[:300])
 
 
 def wait_for(submit: Callable[[], ray.ObjectRef], room: Room, note: Note) -> Any:
-    """The task's result; says so when no node takes it for a while, which Ray itself would do in silence."""
+    """The task's result; says so when no process takes it for a while, which Ray itself would do in silence."""
     task = Task(submit, note)
-    done, _ = ray.wait([task.ref], timeout=60)
+    done, _ = ray.wait([task.ref], timeout=SILENCE)
     if not done:
-        have = {key: value for key, value in ray.cluster_resources().items() if key in ("CPU", "GPU")}
-        note(
-            f"waiting for a node with {room['cpu']} CPUs and {room['gpu']} GPUs; the cluster now has "
-            f"{have or 'neither'} (--cpus-per-trial and --gpus-per-trial ask for less)"
-        )
+        note(why_waiting(room))
     return task.result()
 
 
@@ -128,21 +165,21 @@ def _probe(storage: str) -> str | None:
     return None if data is None else data.decode()
 
 
-def _check_reachable(address: str) -> None:
+def _check_reachable(address: str, given_by: str) -> None:
     """Ray itself tries a dead address for minutes before it gives up."""
     if address.startswith("ray://"):
         raise UsageError(
-            f"--address {address}: Ray's client can't run a sweep; start it on the head, or give HOST:6379"
+            f"{given_by} {address}: Ray's client can't run a sweep; start it on the head, or give HOST:6379"
         )
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        if address not in ("auto", "local"):
-            raise UsageError(f"--address {address}: use auto, or HOST:PORT of a cluster's head, e.g. 10.0.0.5:6379")
+        if address != "auto":
+            raise UsageError(f"{given_by} {address}: use auto, or HOST:PORT of a cluster's head, e.g. 10.0.0.5:6379")
         return
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise UsageError(f"--address {address}: no cluster answers there: {error}") from None
+        raise UsageError(f"{given_by} {address}: no cluster answers there: {error}") from None
 
 
 def describe(joined: bool) -> Cluster:
@@ -164,7 +201,7 @@ def describe(joined: bool) -> Cluster:
 
 def allowed_cores() -> int:
     """The cores that this process may use: Ray counts those of a container, but not those of taskset or SLURM."""
-    return min(int(get_num_cpus()), len(os.sched_getaffinity(0)))
+    return min(int(ray_utils.get_num_cpus()), len(os.sched_getaffinity(0)))
 
 
 def cpu_model() -> str:
@@ -177,8 +214,13 @@ def cpu_model() -> str:
 
 
 def disconnect() -> None:
-    """Leave the cluster; ends Ray, and what its processes shared GPUs by, where this process started them."""
+    """Leave the cluster; ends Ray, and what its processes shared GPUs by, where this process started them.
+
+    Called for an error, it leaves Ray's logs of a run on this machine: see duel.cluster.folder.
+    """
+    failed = sys.exc_info()[0] is not None
     try:
         ray.shutdown()
     finally:
         mps.end()  # after those that use it
+        folder.remove(keep_logs=failed)

@@ -22,6 +22,8 @@ from contextlib import contextmanager, suppress
 from glob import glob
 from pathlib import Path
 
+from duel.cluster.folder import choose
+
 CONTROL, OFF = "nvidia-cuda-mps-control", "DUEL_MPS"
 PIPES, LOGS, VISIBLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
 DEFAULT = Path("/tmp/nvidia-mps")  # where CUDA looks for a daemon if PIPES is not set
@@ -82,7 +84,7 @@ def _start() -> dict[str, str]:
     control = _control()
     if control is None:
         return {}
-    folder = tempfile.mkdtemp(prefix="duel-mps-", dir="/tmp")  # a socket's path has 107 bytes at most, $TMPDIR may not
+    folder = tempfile.mkdtemp(prefix="duel-mps-", dir=choose().sockets)  # $TMPDIR may be too long for sockets
     where = {PIPES: f"{folder}/pipe", LOGS: f"{folder}/log"}
     _guards.append(subprocess.Popen(["sh", "-c", GUARD, control, folder], env=os.environ | where,
                                     stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from duel.sweep.generators import GeneratorTrial
 from duel.sweep.job import Job, training_folder
 from duel.sweep.search import Ledger, Listed, OrderedHalving, OrderedSearch
 from duel.sweep.space import Parent, SearchSpace
-from duel.tasks import drain_dead_nodes
+from duel.tasks import SILENCE, drain_dead_nodes, why_waiting
 
 TRIALS = {"generator": GeneratorTrial, "detector": DetectorTrial}
 
@@ -56,19 +57,28 @@ class Outcome:
 
 
 class _Watcher(tune.Callback):
-    """Passes on to the progress view what Tune tells its callbacks.
+    """Passes on to the progress view what Tune tells its callbacks, and says so when it has nothing to tell.
 
     A trial that has got on since its last failure starts with a clean slate: in a long run on spot machines each
     trial loses its machine more often than a trial that is broken may fail.
     """
 
-    def __init__(self, watch: Watch, storage: str, at_work: Callable[[], None] | None = None):
-        self._watch, self._at_work = watch, at_work
-        self._store = Store(storage, patience=0)
+    def __init__(self, watch: Watch, job: Job, at_work: Callable[[], None] | None = None):
+        self._watch, self._room, self._at_work = watch, job.room, at_work
+        self._store = Store(job.storage, patience=0)
+        self._silent_until = time.monotonic() + SILENCE  # for as long as no trial has begun
         self._furthest: dict[str, int] = {}  # trial -> images of its furthest report
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks, and a terminal view has locks that can't be
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        if time.monotonic() > self._silent_until:
+            self._silent_until = math.inf
+            self._watch.note(why_waiting(self._room))
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._silent_until = math.inf
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         if self._at_work:
@@ -113,7 +123,7 @@ def run_sweep(job: Job, parents: list[Parent], count: int, folder: Path, max_fai
         engine_kwargs={"connect_args": {"timeout": 60}},
     )
     search = OrderedSearch(space, count, ledger, storage, job.seed)
-    watcher = _Watcher(watch, job.storage, at_work)
+    watcher = _Watcher(watch, job, at_work)
     crashes = _fit(job, folder, space.study, count, search, OrderedHalving(ledger), max_failures, watcher)
     search.finish()
     study = optuna.load_study(study_name=space.study, storage=storage)
@@ -128,8 +138,7 @@ def run_twins(job: Job, configs: list[dict[str, Any]], name: str, folder: Path, 
 
     configs: a trial's config each, as `run_sweep` draws it, with `name`, `twin_of` and `kind`. name: of the stage.
     """
-    search = ConcurrencyLimiter(Listed(configs), job.sweep.max_concurrent)
-    watcher = _Watcher(watch, job.storage)
+    search, watcher = ConcurrencyLimiter(Listed(configs), job.sweep.max_concurrent), _Watcher(watch, job)
     place = re.sub(r"[^a-z0-9]+", "-", name)
     crashes = _fit(job, folder, place, len(configs), search, FIFOScheduler(), max_failures, watcher)
     return _all_of(_outcomes(job, configs, [math.inf] * len(configs), crashes), len(configs), name)

@@ -198,7 +198,7 @@ def test_rays_processes_use_it_until_the_run_ends(daemon):
 
 
 def test_a_joined_cluster_has_its_own(daemon, monkeypatch):
-    monkeypatch.setattr("duel.cluster.connection._check_reachable", lambda address: None)
+    monkeypatch.setattr("duel.cluster.connection._check_reachable", lambda address, given_by: None)
     monkeypatch.setattr(ray, "init", lambda **options: None)
     monkeypatch.setattr("duel.cluster.connection.describe", lambda joined: joined)
     assert connect("10.0.0.5:6379")
