@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from league_runs import ROOT, TINY
@@ -128,7 +129,7 @@ def test_a_clusters_secret_is_closed_to_others(monkeypatch, tmp_path, mode):
     assert (notes == []) == (mode == 0o600)
 
 
-def test_a_sweep_without_a_process_says_so_once(monkeypatch):
+def test_a_sweep_without_a_process_says_so_once(monkeypatch, tmp_path):
     class Watch:
         def __init__(self):
             self.notes = []
@@ -140,7 +141,7 @@ def test_a_sweep_without_a_process_says_so_once(monkeypatch):
     for silence, begins, notes in ((60, False, []), (-1, True, []), (-1, False, ["waiting for room"])):
         monkeypatch.setattr(sweep_run, "SILENCE", silence)
         watch = Watch()
-        watcher = sweep_run._Watcher(watch, "room", None)
+        watcher = sweep_run._Watcher(watch, SimpleNamespace(room="room", storage=str(tmp_path)))
         if begins:
             watcher.on_trial_start(0, [], None)
         watcher.on_step_begin(0, [])
