@@ -8,18 +8,21 @@ from typing import Any
 import numpy as np
 
 from duel.errors import DuelError, UsageError
-from duel.faces.cache import cache_key, new_entry, read_entry, remove_entry, write_images, write_rest
+from duel.faces.base import Read, Source
+from duel.faces.cache import cache_key, forget_entry, new_entry, read_entry, require_writable, write_images, write_rest
 from duel.faces.decode import DECODER_VERSION, MINIMUM_SIDE, UnusableImage, decode_square, quiet_pillow, resize_squares
 from duel.faces.drawn import DRAWING_VERSION, drawn_in_order
 from duel.faces.duplicates import GROUPING_VERSION, find_groups
+from duel.faces.limits import ENCODED, MAXIMUM_UNUSABLE
 from duel.faces.manifest import Manifest
 from duel.faces.parallel import in_order
 from duel.faces.patience import Patience, is_read_error
-from duel.faces.sources import Read, Source, open_source
+from duel.faces.sources import open_source
 
 DRAWN = "drawn"
 MINIMUM_FACES = 200  # distinct faces; with fewer there is nothing to learn, nor enough to split four ways
 IMAGE_SIZES = (16, 32, 64, 128, 256)
+_SQUARES = 16_000_000  # bytes of squares that are resized together
 
 Progress = Callable[[int, int], None]
 
@@ -129,14 +132,16 @@ def _load_real(request: _Request) -> Faces:
         kept = read_entry(request.cache_dir / key)
         if kept and (key == sample or kept[2].found <= request.wanted):
             if _readable_by_now(source, kept[2].unreadable):
-                _forget(request.cache_dir, key)
+                forget_entry(request.cache_dir, key)
                 continue
             return Faces(kept[0], kept[1], replace(kept[2], source=request.name))
+    require_writable(request.cache_dir)  # before an archive is listed, let alone decoded
     found = len(source.names)
     if found == 0:
         source.check()  # its error names what there is instead
-    column, skipped = source.column, _Skipped(list(source.unreachable))
-    blank = Manifest(request.name, source.kind, found, 0, source.ignored, [], 0, "", request.size, column)
+    skipped = _Skipped(list(source.unreachable))
+    blank = Manifest(request.name, source.kind, found, 0, source.ignored, [], 0, "", request.size, source.column)
+    blank = replace(blank, archives=list(source.archives), passed_over=list(source.passed_over))
     key = whole if found <= request.wanted else sample
     return _build(request, key, _decode(source, request, skipped), blank, skipped)
 
@@ -154,14 +159,6 @@ def _readable_by_now(source: Source, names: list[str]) -> bool:
                 continue
         return True
     return False
-
-
-def _forget(cache_dir: Path, key: str) -> None:
-    try:
-        remove_entry(cache_dir / key)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"the cache folder for faces, {cache_dir}, cannot be written: {reason}") from None
 
 
 def _keys(source: Source, request: _Request) -> tuple[str, str]:
@@ -191,25 +188,38 @@ def _decode(source: Source, request: _Request, skipped: _Skipped) -> Iterator[np
         # Sorted, so that an archive is read from front to back. Later rounds replace what was skipped.
         batch = np.sort(order[taken : taken + wanted - used]).tolist()
         taken += len(batch)
-        for faces, unusable in in_order(work, source.read(batch), 32, request.workers):
+        for faces, unusable in in_order(work, source.read(batch), 32, request.workers, _held):
             skipped.items.extend({"name": names[each.index], "reason": each.reason} for each in unusable)
             skipped.unreadable.extend(names[each.index] for each in unusable if each.unreadable)
             used, unused = used + len(faces), unused + len(unusable)
+            if unused > MAXIMUM_UNUSABLE:
+                raise UsageError(
+                    f"--faces {request.name!r}: over {MAXIMUM_UNUSABLE:,} unusable images{_some(skipped.items)}"
+                )
             yield faces
             request.report(min(used + unused, total), total)
 
 
+def _held(item: tuple[int, Read]) -> int:
+    """Bytes of an image file that is read before its turn."""
+    return item[1].size if item[1].held else 0
+
+
 def _decode_batch(items: list[tuple[int, Read]], size: int, patiently: Patience) -> Batch:
-    squares, unusable = [], []
+    squares, unusable, faces = [], [], []
     for index, read in items:
         try:
-            squares.append(decode_square(patiently(read), size))
+            with ENCODED.of(0 if read.held else read.size):
+                squares.append(decode_square(patiently(read), size))
         except UnusableImage as error:
             unusable.append(_Unused(index, str(error), unreadable=False))
         except Exception as error:  # reading: permissions, a broken zip member, a file that has just gone
             reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
             unusable.append(_Unused(index, reason, unreadable=is_read_error(error)))
-    return resize_squares(squares, size), unusable
+        if sum(square.nbytes for square in squares) > _SQUARES:
+            faces.append(resize_squares(squares, size))
+            squares.clear()
+    return np.concatenate([*faces, resize_squares(squares, size)]), unusable
 
 
 def _build(
@@ -247,10 +257,15 @@ def _build(
 def _require_enough(manifest: Manifest, distinct: int, least: int) -> None:
     if distinct >= least:
         return
-    some = "; ".join(f"{item['name']}: {item['reason']}" for item in manifest.skipped[:5])
-    more = f"; and {len(manifest.skipped) - 5} more" if len(manifest.skipped) > 5 else ""
     raise UsageError(
         f"--faces {manifest.source!r}: {distinct} usable distinct faces, but at least {least} are needed; "
         f"{manifest.found} images found, {manifest.duplicates} duplicates, {len(manifest.skipped)} skipped"
-        + (f" ({some}{more})" if some else "")
+        + _some(manifest.skipped)
     )
+
+
+def _some(skipped: list[dict[str, str]]) -> str:
+    """The first few of what was skipped, in brackets."""
+    some = "; ".join(f"{item['name']}: {item['reason']}" for item in skipped[:5])
+    more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+    return f" ({some}{more})" if some else ""
