@@ -161,14 +161,15 @@ class TarSource(Archive):
 
 
 class _Member(tarfile.TarInfo):
-    """Refuses headers that would fill the memory, which tarfile reads whole, however long they say they are."""
+    """Passes over headers that would fill the memory, which tarfile reads whole, however long they say they are."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
         long = self.type in (*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
         if self.type == tarfile.GNUTYPE_SPARSE:
             raise tarfile.ReadError("it holds sparse files")
         if long and self.size > _LONGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+            archive.offset = archive.fileobj.tell() + self._block(self.size)  # type: ignore[attr-defined]
+            return self
         return super()._proc_member(archive)  # type: ignore[misc]
 
     def _proc_gnusparse_10(self, *_: Any) -> None:

@@ -22,6 +22,7 @@ from duel.faces.sources import open_source
 DRAWN = "drawn"
 MINIMUM_FACES = 200  # distinct faces; with fewer there is nothing to learn, nor enough to split four ways
 IMAGE_SIZES = (16, 32, 64, 128, 256)
+_ROUNDS = 8  # through a source, to replace what was skipped
 _SQUARES = 16_000_000  # bytes of squares that are resized together
 
 Progress = Callable[[int, int], None]
@@ -184,13 +185,18 @@ def _decode(source: Source, request: _Request, skipped: _Skipped) -> Iterator[np
     def work(items: list[tuple[int, Read]]) -> list[Batch]:
         return [_decode_batch(items, request.size, patiently)]
 
-    while used < wanted and taken < len(order):
-        # Sorted, so that an archive is read from front to back. Later rounds replace what was skipped.
-        batch = np.sort(order[taken : taken + wanted - used]).tolist()
+    for round_ in range(_ROUNDS):
+        if used == wanted or taken == len(order):
+            return
+        # Sorted, so that an archive is read from front to back. Later rounds replace what was skipped; the last, of a
+        # source that is mostly broken, takes what is left: each round may read all of an archive.
+        several = wanted - used if round_ < _ROUNDS - 1 else len(order)
+        batch = np.sort(order[taken : taken + several]).tolist()
         taken += len(batch)
         for faces, unusable in in_order(work, source.read(batch), 32, request.workers, _held):
             skipped.items.extend({"name": names[each.index], "reason": each.reason} for each in unusable)
             skipped.unreadable.extend(names[each.index] for each in unusable if each.unreadable)
+            faces = faces[: wanted - used]
             used, unused = used + len(faces), unused + len(unusable)
             if unused > MAXIMUM_UNUSABLE:
                 raise UsageError(
@@ -198,6 +204,8 @@ def _decode(source: Source, request: _Request, skipped: _Skipped) -> Iterator[np
                 )
             yield faces
             request.report(min(used + unused, total), total)
+            if used == wanted:
+                return
 
 
 def _held(item: tuple[int, Read]) -> int:

@@ -35,21 +35,19 @@ def central_square(size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def smaller_square(image: Image.Image, side: int) -> Image.Image:
-    """The central square of a very large picture, averaged down to no less than `side` pixels a side.
+    """The central square of a very large picture, averaged down to `side` pixels a side if it has more.
 
     Done first, so that whatever is then done to the picture takes little memory.
     """
     if image.mode.startswith("I") or image.mode == "F":
         image = deep_grey(image)
     box = central_square(image.size)
-    factor = max(1, (box[2] - box[0]) // side)
-    if image.mode in _AVERAGED and "transparency" not in image.info:
-        return image.reduce(factor, box)
-    if image.width != image.height:
-        image = image.crop(box)
-    return image.convert("RGB" if image.mode in ("1", "P") and "transparency" not in image.info else "RGBA").reduce(
-        factor
-    )
+    if image.mode not in _AVERAGED or "transparency" in image.info:
+        plain = image.mode in ("1", "P") and "transparency" not in image.info
+        image = (image if image.width == image.height else image.crop(box)).convert("RGB" if plain else "RGBA")
+        box = central_square(image.size)
+    side = min(side, box[2] - box[0])
+    return image.resize((side, side), Image.Resampling.BOX, box)
 
 
 def deep_grey(image: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from duel.faces.limits import MAXIMUM_PIXELS
 
-REDUCED_ABOVE = 16_000_000  # pixels; larger pictures are made smaller before anything else is done with them
+REDUCED_ABOVE = 16_000_000  # pixels; larger pictures are averaged down before anything else is done with them
 _MANY = 24  # bytes a pixel, from the decoder to the square, with a copy for each change of the mode
 # Bytes a pixel, measured, of what is reduced at once: the decoder's own buffers and Pillow's 4, or 8 with transparency.
 _DECODERS = {"WEBP": 18, "AVIF": 18, "JPEG2000": 26}
