@@ -214,20 +214,22 @@ def _held(item: tuple[int, Read]) -> int:
 
 
 def _decode_batch(items: list[tuple[int, Read]], size: int, patiently: Patience) -> Batch:
-    squares, unusable, faces = [], [], []
+    squares, unusable, faces, waiting = [], [], [], 0
     for index, read in items:
         try:
             with ENCODED.of(0 if read.held else read.size):
                 squares.append(decode_square(patiently(read), size))
+            waiting += squares[-1].nbytes
         except UnusableImage as error:
             unusable.append(_Unused(index, str(error), unreadable=False))
         except Exception as error:  # reading: permissions, a broken zip member, a file that has just gone
             reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
             unusable.append(_Unused(index, reason, unreadable=is_read_error(error)))
-        if sum(square.nbytes for square in squares) > _SQUARES:
+        if waiting > _SQUARES:
             faces.append(resize_squares(squares, size))
-            squares.clear()
-    return np.concatenate([*faces, resize_squares(squares, size)]), unusable
+            squares, waiting = [], 0
+    faces.append(resize_squares(squares, size))
+    return np.concatenate(faces) if len(faces) > 1 else faces[0], unusable
 
 
 def _build(

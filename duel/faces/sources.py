@@ -169,11 +169,13 @@ class FolderSource:
     def _read(self, name: str, size: int) -> bytes:
         if size < 0:
             size = plain_size(self.path / name)
-        with (self.path / name).open("rb") as file:
+        with open(os.path.join(self.path, name), "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size  # it may have grown since it was listed
             if size > MAXIMUM_BYTES:
                 raise too_large(size)
             data = file.read(size + 1)
+            while len(data) < size and (more := file.read(size + 1 - len(data))):  # a network's file may come in parts
+                data += more
         if len(data) > size:
             raise UnusableImage("it grew while it was read")
         return data

@@ -15,6 +15,7 @@ _DECODERS = {"WEBP": 18, "AVIF": 18, "JPEG2000": 26}
 _OTHERS = 12
 
 _ICON = b"\0\0\1\0"
+_SMALL = 250_000  # pixels of a JPEG whose scans are not looked at
 _HARMLESS = 1_000_000  # bytes of a file whose metadata is not looked at: some forty times as much memory at most
 _PARTS = 20_000  # pieces of metadata: photographs have dozens, panoramas and scans hundreds
 _VALUES = 1_000_000  # numbers in the tags of a TIFF: two for each of its tiles
@@ -32,7 +33,7 @@ def bytes_to_decode(image: Image.Image, whole: tuple[int, int], data: bytes) -> 
     cost = pixels * rate
     if "transparency" in image.info:
         cost += 4 * pixels
-    if image.format in ("JPEG", "MPO") and _in_several_scans(data):
+    if whole[0] * whole[1] > _SMALL and image.format in ("JPEG", "MPO") and _in_several_scans(data):
         cost += 2 * len(image.getbands()) * whole[0] * whole[1]  # libjpeg keeps all coefficients, drafted or not
     return cost
 
