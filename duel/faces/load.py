@@ -1,51 +1,26 @@
 """From the name of a source to the array of its faces, by way of the cache."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from duel.errors import DuelError, UsageError
-from duel.faces.base import Read, Source
+from duel.faces.base import Source
 from duel.faces.cache import cache_key, forget_entry, new_entry, read_entry, require_writable, write_images, write_rest
-from duel.faces.decode import DECODER_VERSION, MINIMUM_SIDE, UnusableImage, decode_square, quiet_pillow, resize_squares
+from duel.faces.decode import DECODER_VERSION, MINIMUM_SIDE, quiet_pillow
 from duel.faces.drawn import DRAWING_VERSION, drawn_in_order
 from duel.faces.duplicates import GROUPING_VERSION, find_groups
-from duel.faces.limits import ENCODED, MAXIMUM_UNUSABLE
+from duel.faces.ingest import Progress, Request, Skipped, decoded, some_of
 from duel.faces.manifest import Manifest
-from duel.faces.parallel import in_order
-from duel.faces.patience import Patience, is_read_error
+from duel.faces.patience import is_read_error
 from duel.faces.sources import open_source
 
 DRAWN = "drawn"
 MINIMUM_FACES = 200  # distinct faces; with fewer there is nothing to learn, nor enough to split four ways
 IMAGE_SIZES = (16, 32, 64, 128, 256)
-_ROUNDS = 8  # through a source, to replace what was skipped
-_SQUARES = 16_000_000  # bytes of squares that are resized together
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class _Unused:
-    """An image that gave no face."""
-
-    index: int
-    reason: str
-    unreadable: bool  # not broken: the system did not hand out its bytes
-
-
-@dataclass(frozen=True)
-class _Skipped:
-    """What the manifest says of the images that gave no face."""
-
-    items: list[dict[str, str]] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-
-
-Batch = tuple[np.ndarray, list[_Unused]]  # faces, uint8 [n, 3, S, S]
 
 
 @dataclass(frozen=True)
@@ -60,24 +35,8 @@ class Faces:
 def check_source(source: str) -> None:
     """Raise UsageError when `source` is missing, unreadable, of an unknown kind or without images. Quick."""
     if source != DRAWN:
-        open_source(source).check()
-
-
-@dataclass(frozen=True)
-class _Request:
-    """The arguments of load_faces."""
-
-    name: str
-    size: int
-    wanted: int
-    seed: int
-    cache_dir: Path
-    workers: int | None
-    on_progress: Progress | None
-
-    def report(self, done: int, total: int) -> None:
-        if self.on_progress:
-            self.on_progress(done, total)
+        with quiet_pillow():
+            open_source(source).check()
 
 
 def load_faces(
@@ -104,12 +63,12 @@ def load_faces(
         raise UsageError(f"image_size is {image_size!r}; allowed: {', '.join(map(str, IMAGE_SIZES))}")
     if wanted < 1:
         raise UsageError(f"the number of faces wanted is {wanted!r}; it must be at least 1")
-    request = _Request(source, image_size, wanted, seed, Path(cache_dir), workers, on_progress)
+    request = Request(source, image_size, wanted, seed, Path(cache_dir), workers, on_progress)
     with quiet_pillow():
         return _load_drawn(request) if source == DRAWN else _load_real(request)
 
 
-def _load_drawn(request: _Request) -> Faces:
+def _load_drawn(request: Request) -> Faces:
     size, wanted = request.size, request.wanted
     key = cache_key({"drawn": DRAWING_VERSION, "size": size, "wanted": wanted, "seed": request.seed})
     kept = read_entry(request.cache_dir / key)
@@ -123,10 +82,10 @@ def _load_drawn(request: _Request) -> Faces:
             done += len(drawn)
             request.report(done, wanted)
 
-    return _build(request, key, faces(), Manifest(DRAWN, "drawn", wanted, wanted, 0, [], 0, "", size), _Skipped())
+    return _build(request, key, faces(), Manifest(DRAWN, "drawn", wanted, wanted, 0, [], 0, "", size), Skipped())
 
 
-def _load_real(request: _Request) -> Faces:
+def _load_real(request: Request) -> Faces:
     source = open_source(request.name)
     whole, sample = _keys(source, request)
     for key in (whole, sample):
@@ -140,11 +99,11 @@ def _load_real(request: _Request) -> Faces:
     found = len(source.names)
     if found == 0:
         source.check()  # its error names what there is instead
-    skipped = _Skipped(list(source.unreachable))
+    skipped = Skipped(list(source.unreachable))
     blank = Manifest(request.name, source.kind, found, 0, source.ignored, [], 0, "", request.size, source.column)
     blank = replace(blank, archives=list(source.archives), passed_over=list(source.passed_over))
     key = whole if found <= request.wanted else sample
-    return _build(request, key, _decode(source, request, skipped), blank, skipped)
+    return _build(request, key, decoded(source, request, skipped), blank, skipped)
 
 
 def _readable_by_now(source: Source, names: list[str]) -> bool:
@@ -162,7 +121,7 @@ def _readable_by_now(source: Source, names: list[str]) -> bool:
     return False
 
 
-def _keys(source: Source, request: _Request) -> tuple[str, str]:
+def _keys(source: Source, request: Request) -> tuple[str, str]:
     """The cache's keys for the whole source and for a sample of it; found out without listing an archive."""
     settings: dict[str, Any] = {
         "source": [source.kind, source.identity()],
@@ -173,71 +132,12 @@ def _keys(source: Source, request: _Request) -> tuple[str, str]:
     return cache_key(settings), cache_key({**settings, "wanted": request.wanted, "seed": request.seed})
 
 
-def _decode(source: Source, request: _Request, skipped: _Skipped) -> Iterator[np.ndarray]:
-    """Yield batches of decoded faces until there are enough or the source is exhausted; fill `skipped`."""
-    names, wanted = source.names, request.wanted
-    order = np.arange(len(names))
-    if len(names) > wanted:
-        order = np.random.default_rng(request.seed).permutation(order)
-    total, used, unused, taken = min(len(names), wanted), 0, 0, 0
-    patiently = Patience()
-
-    def work(items: list[tuple[int, Read]]) -> list[Batch]:
-        return [_decode_batch(items, request.size, patiently)]
-
-    for round_ in range(_ROUNDS):
-        if used == wanted or taken == len(order):
-            return
-        # Sorted, so that an archive is read from front to back. Later rounds replace what was skipped; the last, of a
-        # source that is mostly broken, takes what is left: each round may read all of an archive.
-        several = wanted - used if round_ < _ROUNDS - 1 else len(order)
-        batch = np.sort(order[taken : taken + several]).tolist()
-        taken += len(batch)
-        for faces, unusable in in_order(work, source.read(batch), 32, request.workers, _held):
-            skipped.items.extend({"name": names[each.index], "reason": each.reason} for each in unusable)
-            skipped.unreadable.extend(names[each.index] for each in unusable if each.unreadable)
-            faces = faces[: wanted - used]
-            used, unused = used + len(faces), unused + len(unusable)
-            if unused > MAXIMUM_UNUSABLE:
-                raise UsageError(
-                    f"--faces {request.name!r}: over {MAXIMUM_UNUSABLE:,} unusable images{_some(skipped.items)}"
-                )
-            yield faces
-            request.report(min(used + unused, total), total)
-            if used == wanted:
-                return
-
-
-def _held(item: tuple[int, Read]) -> int:
-    """Bytes of an image file that is read before its turn."""
-    return item[1].size if item[1].held else 0
-
-
-def _decode_batch(items: list[tuple[int, Read]], size: int, patiently: Patience) -> Batch:
-    squares, unusable, faces, waiting = [], [], [], 0
-    for index, read in items:
-        try:
-            with ENCODED.of(0 if read.held else read.size):
-                squares.append(decode_square(patiently(read), size))
-            waiting += squares[-1].nbytes
-        except UnusableImage as error:
-            unusable.append(_Unused(index, str(error), unreadable=False))
-        except Exception as error:  # reading: permissions, a broken zip member, a file that has just gone
-            reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-            unusable.append(_Unused(index, reason, unreadable=is_read_error(error)))
-        if waiting > _SQUARES:
-            faces.append(resize_squares(squares, size))
-            squares, waiting = [], 0
-    faces.append(resize_squares(squares, size))
-    return np.concatenate(faces) if len(faces) > 1 else faces[0], unusable
-
-
 def _build(
-    request: _Request,
+    request: Request,
     key: str,
     faces: Iterator[np.ndarray],
     manifest: Manifest,
-    skipped: _Skipped,
+    skipped: Skipped,
 ) -> Faces:
     """Write the faces and all that is known about them to the cache, and read them back."""
     needed = min(manifest.found, request.wanted) * (3 * request.size**2 + 8) + 100_000
@@ -270,12 +170,5 @@ def _require_enough(manifest: Manifest, distinct: int, least: int) -> None:
     raise UsageError(
         f"--faces {manifest.source!r}: {distinct} usable distinct faces, but at least {least} are needed; "
         f"{manifest.found} images found, {manifest.duplicates} duplicates, {len(manifest.skipped)} skipped"
-        + _some(manifest.skipped)
+        + some_of(manifest.skipped)
     )
-
-
-def _some(skipped: list[dict[str, str]]) -> str:
-    """The first few of what was skipped, in brackets."""
-    some = "; ".join(f"{item['name']}: {item['reason']}" for item in skipped[:5])
-    more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-    return f" ({some}{more})" if some else ""

@@ -192,18 +192,19 @@ def test_a_zip_packed_by_another_method_says_so(encoded: list[bytes], tmp_path: 
 
 
 def test_room_is_never_more_than_there_is() -> None:
-    room, inside, most = Room(100), [], []
+    whole = 100_000_000
+    room, inside, most = Room(whole), [], []
 
-    def work(wanted: int) -> None:
-        with room.of(wanted):
-            inside.append(min(wanted, 100))
+    def work(part: float) -> None:
+        with room.of(int(part * whole)):
+            inside.append(min(part, 1.0))
             most.append(sum(inside))
             time.sleep(0.002)
-            inside.remove(min(wanted, 100))
+            inside.remove(min(part, 1.0))
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, [0, 10, 30, 60, 100, 1000] * 8))
-    assert 0 < max(most) <= 100 and len(most) == 48
+        list(pool.map(work, [0.25, 0.5, 0.75, 1.0, 10.0] * 8))
+    assert 0.75 < max(most) <= 1 and len(most) == 40
 
 
 def test_what_waits_is_bounded_by_its_bytes() -> None:

@@ -64,7 +64,7 @@ def as_second(work: Callable[[], object], mask: int = 0o022) -> str:
 
 def decoding_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "drawn_in_order", None)
-    monkeypatch.setattr(load, "decode_square", None)
+    monkeypatch.setattr(load, "decoded", None)
 
 
 @root
