@@ -9,18 +9,22 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from duel.faces.limits import DECODING, MAXIMUM_DECODING, MAXIMUM_PIXELS
 from duel.faces.mend import mended
+from duel.faces.modes import central_square, smaller_square, to_rgb
+from duel.faces.weigh import REDUCED_ABOVE, bytes_to_decode, hoard
 
-# What the pixels depend on, part of the cache's key. Any change to this file that changes one needs a new number.
-DECODER_VERSION = (4, version("pillow"), version("torch"))
+# What the pixels depend on, part of the cache's key. Any change here or in modes that changes one needs a new number.
+DECODER_VERSION = (5, version("pillow"), version("torch"))
 MINIMUM_SIDE = 16  # pixels of the shorter side; below that there is no face to see
-MAXIMUM_PIXELS = 100_000_000  # a decompression bomb, not a photograph
-MAXIMUM_BYTES = 200_000_000
+_LARGEST_EXIF = 4_000_000  # bytes; Pillow makes thirty times as many of them
+
+# Pillow refuses twice this as a bomb, as it opens a file; without it, 178 million.
+Image.MAX_IMAGE_PIXELS = MAXIMUM_PIXELS // 2
 
 # Formats are named because Pillow would otherwise also hand files to Ghostscript (EPS) and the like.
 # MPO, what some phones write, opens as JPEG. A Pillow built without a format does not list it.
@@ -35,10 +39,6 @@ EXTENSIONS = frozenset(
         *("ppm", "pgm", "pbm", "pnm", "avif", "jp2", "j2k", "tga", "ico", "heic", "heif"),
     )
 )
-
-# TIFF's tag and value that Pillow has no names for.
-_SAMPLE_FORMAT = 339
-_WHITE_IS_ZERO = 0
 
 # EXIF tag 0x0112 -> what brings the picture upright.
 _UPRIGHT = {
@@ -78,10 +78,13 @@ def decode_square(data: bytes, image_size: int) -> np.ndarray:
     JPEGs are decoded at 1/2, 1/4 or 1/8 when that still leaves one and a half times the wanted side
     (Pillow's draft mode): several times faster, and the resize still antialiases. It moves a photograph
     of 200 pixels by half a grey level at 64. What is left much larger is resized here, so that a batch
-    of squares needs little memory. Raises UnusableImage.
+    of squares needs little memory. Waits until the other threads leave room for it, see duel.faces.limits.
+    Raises UnusableImage.
     """
     if not data:
         raise UnusableImage("the file is empty (0 bytes)")
+    if reason := hoard(data):
+        raise UnusableImage(reason)
     try:
         return _opened_square(data, image_size)
     except UnusableImage:
@@ -118,30 +121,39 @@ def resize_squares(squares: list[np.ndarray], image_size: int) -> np.ndarray:
 
 def _opened_square(data: bytes, image_size: int) -> np.ndarray:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        return _square(image, image_size)
+        return _square(image, image_size, data)
 
 
-def _square(image: Image.Image, image_size: int) -> np.ndarray:
+def _square(image: Image.Image, image_size: int, data: bytes) -> np.ndarray:
     width, height = image.size
     if min(width, height) < MINIMUM_SIDE:
         raise UnusableImage(f"{width}x{height} pixels; the shorter side must have at least {MINIMUM_SIDE}")
     if width * height > MAXIMUM_PIXELS:
         raise UnusableImage(f"{width}x{height} is more than {MAXIMUM_PIXELS:,} pixels")
     image.draft("RGB", _draft_size(width, height, 1.5 * image_size))
+    cost = bytes_to_decode(image, (width, height), data)
+    if cost > MAXIMUM_DECODING:
+        raise UnusableImage(f"{width}x{height} takes {cost:,} bytes to decode; at most {MAXIMUM_DECODING:,} are given")
+    with DECODING.of(cost):
+        return _loaded_square(image, image_size)
+
+
+def _loaded_square(image: Image.Image, image_size: int) -> np.ndarray:
     image.load()
     turn = _UPRIGHT.get(_orientation(image))  # asked only now: loading turns a TIFF, and clears its tag
-    rgb = _to_rgb(image)
-    side = min(rgb.size)
+    large = image.width * image.height > REDUCED_ABOVE
+    rgb = to_rgb(smaller_square(image, 4 * image_size) if large else image)
     if rgb.width != rgb.height:
-        left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
-        rgb = rgb.crop((left, top, left + side, top + side))
+        rgb = rgb.crop(central_square(rgb.size))
     if turn is not None:
         rgb = rgb.transpose(turn)
     pixels = np.asarray(rgb, dtype=np.uint8)
-    return pixels if side <= 4 * image_size else resize_squares([pixels], image_size)[0].transpose(1, 2, 0)
+    return pixels if len(pixels) <= 4 * image_size else resize_squares([pixels], image_size)[0].transpose(1, 2, 0)
 
 
 def _orientation(image: Image.Image) -> int:
+    if len(image.info.get("exif") or b"") > _LARGEST_EXIF:
+        return 1
     try:
         return int(image.getexif().get(0x0112, 1))
     except Exception:  # a broken EXIF block does not make the picture unusable
@@ -151,58 +163,3 @@ def _orientation(image: Image.Image) -> int:
 def _draft_size(width: int, height: int, side: float) -> tuple[int, int]:
     scale = max(1.0, min(width, height) / side)
     return max(1, int(width / scale)), max(1, int(height / scale))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes -> RGB. Cut-out pictures are laid on white, the page they were made for."""
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _deep_grey(image)
-    elif image.mode == "La":  # has no way to RGBA of its own
-        image = image.convert("LA")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _deep_grey(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits -> 8 bits, from black to the white that its file means, see _white.
-
-    What lies outside 0..white has no scale that could be known; there the picture's own range becomes 0..255.
-    """
-    tags = getattr(image, "tag_v2", {})  # a TIFF's
-    bits, signed = _first(tags.get(ExifTags.Base.BitsPerSample, 16)), _first(tags.get(_SAMPLE_FORMAT, 1)) != 1
-    raw = np.asarray(image, dtype=np.float64)
-    values = np.nan_to_num(raw, posinf=0.0, neginf=0.0)
-    if image.mode == "I" and bits == 32 and not signed:
-        values = np.where(values < 0, values + 2**32, values)  # Pillow has no unsigned 32 bits
-    low, high = float(values.min()), float(values.max())
-    white = _white(image, bits, high)
-    if low >= 0 and white is not None:
-        low, high = 0.0, white
-    scaled = (values - low) / max(high - low, 1e-12) * 255.0
-    if tags.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO:  # Pillow turns only 8 bits round
-        scaled = 255.0 - scaled
-    if "transparency" in image.info:  # the one grey of a PNG that is see-through
-        scaled[raw == image.info["transparency"]] = 255.0
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
-
-
-def _white(image: Image.Image, bits: int, high: float) -> float | None:
-    """The value of white in a deep grey picture whose largest is `high`; None where it cannot be known.
-
-    16 bits and less say so themselves, and Pillow brings PGMs to 16. Signed, 32-bit and float TIFFs hold what their
-    writer put there: mostly 0..1 (floats), 0..255 or 16 bits.
-    """
-    if image.mode.startswith("I;"):
-        return 2.0**bits - 1
-    if image.mode == "I" and image.format != "TIFF":
-        return 65535.0
-    usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 32767.0 if bits == 16 else 65535.0)
-    return next((white for white in usual if high <= white), None)
-
-
-def _first(value: Any) -> int:
-    """Of a TIFF's tag that may hold one number or several."""
-    return int(value[0] if isinstance(value, tuple) else value)

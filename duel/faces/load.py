@@ -1,47 +1,26 @@
 """From the name of a source to the array of its faces, by way of the cache."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from duel.errors import DuelError, UsageError
-from duel.faces.cache import cache_key, new_entry, read_entry, remove_entry, write_images, write_rest
-from duel.faces.decode import DECODER_VERSION, MINIMUM_SIDE, UnusableImage, decode_square, quiet_pillow, resize_squares
+from duel.faces.base import Source
+from duel.faces.cache import cache_key, forget_entry, new_entry, read_entry, require_writable, write_images, write_rest
+from duel.faces.decode import DECODER_VERSION, MINIMUM_SIDE, quiet_pillow
 from duel.faces.drawn import DRAWING_VERSION, drawn_in_order
 from duel.faces.duplicates import GROUPING_VERSION, find_groups
+from duel.faces.ingest import Progress, Request, Skipped, decoded, some_of
 from duel.faces.manifest import Manifest
-from duel.faces.parallel import in_order
-from duel.faces.patience import Patience, is_read_error
-from duel.faces.sources import Read, Source, open_source
+from duel.faces.patience import is_read_error
+from duel.faces.sources import open_source
 
 DRAWN = "drawn"
 MINIMUM_FACES = 200  # distinct faces; with fewer there is nothing to learn, nor enough to split four ways
 IMAGE_SIZES = (16, 32, 64, 128, 256)
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class _Unused:
-    """An image that gave no face."""
-
-    index: int
-    reason: str
-    unreadable: bool  # not broken: the system did not hand out its bytes
-
-
-@dataclass(frozen=True)
-class _Skipped:
-    """What the manifest says of the images that gave no face."""
-
-    items: list[dict[str, str]] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-
-
-Batch = tuple[np.ndarray, list[_Unused]]  # faces, uint8 [n, 3, S, S]
 
 
 @dataclass(frozen=True)
@@ -56,24 +35,8 @@ class Faces:
 def check_source(source: str) -> None:
     """Raise UsageError when `source` is missing, unreadable, of an unknown kind or without images. Quick."""
     if source != DRAWN:
-        open_source(source).check()
-
-
-@dataclass(frozen=True)
-class _Request:
-    """The arguments of load_faces."""
-
-    name: str
-    size: int
-    wanted: int
-    seed: int
-    cache_dir: Path
-    workers: int | None
-    on_progress: Progress | None
-
-    def report(self, done: int, total: int) -> None:
-        if self.on_progress:
-            self.on_progress(done, total)
+        with quiet_pillow():
+            open_source(source).check()
 
 
 def load_faces(
@@ -100,12 +63,12 @@ def load_faces(
         raise UsageError(f"image_size is {image_size!r}; allowed: {', '.join(map(str, IMAGE_SIZES))}")
     if wanted < 1:
         raise UsageError(f"the number of faces wanted is {wanted!r}; it must be at least 1")
-    request = _Request(source, image_size, wanted, seed, Path(cache_dir), workers, on_progress)
+    request = Request(source, image_size, wanted, seed, Path(cache_dir), workers, on_progress)
     with quiet_pillow():
         return _load_drawn(request) if source == DRAWN else _load_real(request)
 
 
-def _load_drawn(request: _Request) -> Faces:
+def _load_drawn(request: Request) -> Faces:
     size, wanted = request.size, request.wanted
     key = cache_key({"drawn": DRAWING_VERSION, "size": size, "wanted": wanted, "seed": request.seed})
     kept = read_entry(request.cache_dir / key)
@@ -119,26 +82,28 @@ def _load_drawn(request: _Request) -> Faces:
             done += len(drawn)
             request.report(done, wanted)
 
-    return _build(request, key, faces(), Manifest(DRAWN, "drawn", wanted, wanted, 0, [], 0, "", size), _Skipped())
+    return _build(request, key, faces(), Manifest(DRAWN, "drawn", wanted, wanted, 0, [], 0, "", size), Skipped())
 
 
-def _load_real(request: _Request) -> Faces:
+def _load_real(request: Request) -> Faces:
     source = open_source(request.name)
     whole, sample = _keys(source, request)
     for key in (whole, sample):
         kept = read_entry(request.cache_dir / key)
         if kept and (key == sample or kept[2].found <= request.wanted):
             if _readable_by_now(source, kept[2].unreadable):
-                _forget(request.cache_dir, key)
+                forget_entry(request.cache_dir, key)
                 continue
             return Faces(kept[0], kept[1], replace(kept[2], source=request.name))
+    require_writable(request.cache_dir)  # before an archive is listed, let alone decoded
     found = len(source.names)
     if found == 0:
         source.check()  # its error names what there is instead
-    column, skipped = source.column, _Skipped(list(source.unreachable))
-    blank = Manifest(request.name, source.kind, found, 0, source.ignored, [], 0, "", request.size, column)
+    skipped = Skipped(list(source.unreachable))
+    blank = Manifest(request.name, source.kind, found, 0, source.ignored, [], 0, "", request.size, source.column)
+    blank = replace(blank, archives=list(source.archives), passed_over=list(source.passed_over))
     key = whole if found <= request.wanted else sample
-    return _build(request, key, _decode(source, request, skipped), blank, skipped)
+    return _build(request, key, decoded(source, request, skipped), blank, skipped)
 
 
 def _readable_by_now(source: Source, names: list[str]) -> bool:
@@ -156,15 +121,7 @@ def _readable_by_now(source: Source, names: list[str]) -> bool:
     return False
 
 
-def _forget(cache_dir: Path, key: str) -> None:
-    try:
-        remove_entry(cache_dir / key)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UsageError(f"the cache folder for faces, {cache_dir}, cannot be written: {reason}") from None
-
-
-def _keys(source: Source, request: _Request) -> tuple[str, str]:
+def _keys(source: Source, request: Request) -> tuple[str, str]:
     """The cache's keys for the whole source and for a sample of it; found out without listing an archive."""
     settings: dict[str, Any] = {
         "source": [source.kind, source.identity()],
@@ -175,49 +132,12 @@ def _keys(source: Source, request: _Request) -> tuple[str, str]:
     return cache_key(settings), cache_key({**settings, "wanted": request.wanted, "seed": request.seed})
 
 
-def _decode(source: Source, request: _Request, skipped: _Skipped) -> Iterator[np.ndarray]:
-    """Yield batches of decoded faces until there are enough or the source is exhausted; fill `skipped`."""
-    names, wanted = source.names, request.wanted
-    order = np.arange(len(names))
-    if len(names) > wanted:
-        order = np.random.default_rng(request.seed).permutation(order)
-    total, used, unused, taken = min(len(names), wanted), 0, 0, 0
-    patiently = Patience()
-
-    def work(items: list[tuple[int, Read]]) -> list[Batch]:
-        return [_decode_batch(items, request.size, patiently)]
-
-    while used < wanted and taken < len(order):
-        # Sorted, so that an archive is read from front to back. Later rounds replace what was skipped.
-        batch = np.sort(order[taken : taken + wanted - used]).tolist()
-        taken += len(batch)
-        for faces, unusable in in_order(work, source.read(batch), 32, request.workers):
-            skipped.items.extend({"name": names[each.index], "reason": each.reason} for each in unusable)
-            skipped.unreadable.extend(names[each.index] for each in unusable if each.unreadable)
-            used, unused = used + len(faces), unused + len(unusable)
-            yield faces
-            request.report(min(used + unused, total), total)
-
-
-def _decode_batch(items: list[tuple[int, Read]], size: int, patiently: Patience) -> Batch:
-    squares, unusable = [], []
-    for index, read in items:
-        try:
-            squares.append(decode_square(patiently(read), size))
-        except UnusableImage as error:
-            unusable.append(_Unused(index, str(error), unreadable=False))
-        except Exception as error:  # reading: permissions, a broken zip member, a file that has just gone
-            reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-            unusable.append(_Unused(index, reason, unreadable=is_read_error(error)))
-    return resize_squares(squares, size), unusable
-
-
 def _build(
-    request: _Request,
+    request: Request,
     key: str,
     faces: Iterator[np.ndarray],
     manifest: Manifest,
-    skipped: _Skipped,
+    skipped: Skipped,
 ) -> Faces:
     """Write the faces and all that is known about them to the cache, and read them back."""
     needed = min(manifest.found, request.wanted) * (3 * request.size**2 + 8) + 100_000
@@ -247,10 +167,8 @@ def _build(
 def _require_enough(manifest: Manifest, distinct: int, least: int) -> None:
     if distinct >= least:
         return
-    some = "; ".join(f"{item['name']}: {item['reason']}" for item in manifest.skipped[:5])
-    more = f"; and {len(manifest.skipped) - 5} more" if len(manifest.skipped) > 5 else ""
     raise UsageError(
         f"--faces {manifest.source!r}: {distinct} usable distinct faces, but at least {least} are needed; "
         f"{manifest.found} images found, {manifest.duplicates} duplicates, {len(manifest.skipped)} skipped"
-        + (f" ({some}{more})" if some else "")
+        + some_of(manifest.skipped)
     )

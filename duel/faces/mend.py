@@ -14,6 +14,9 @@ from contextlib import suppress
 import numpy as np
 from PIL import Image
 
+from duel.faces.limits import DECODING, MAXIMUM_DECODING
+from duel.faces.weigh import bytes_to_decode
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # the chunks that a PNG's first frame is made of
 _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -30,15 +33,14 @@ def mended(data: bytes, maximum_pixels: int) -> bytes | None:
 
 
 def _png_without_metadata(data: bytes) -> bytes | None:
-    kept, place = [_PNG], len(_PNG)
+    kept, place = bytearray(_PNG), len(_PNG)
     while place + 8 <= len(data):
         length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
         chunk = data[place : place + 12 + length]
         if kind in _PIXELS or (kind == b"eXIf" and _checks(chunk)):  # which way is up
-            kept.append(chunk)
+            kept += chunk
         place += 12 + length
-    whole = b"".join(kept)
-    return whole if len(whole) < len(data) else None
+    return bytes(kept) if len(kept) < len(data) else None
 
 
 def _checks(chunk: bytes) -> bool:
@@ -74,8 +76,9 @@ def _ends_here(body: bytes, maximum_pixels: int) -> bool:
 
 def _continuations(body: bytes) -> Iterator[bytes]:
     """Bytes that the decoder takes for pixels if it lacks any, also where it waits for its next restart marker."""
-    restarts = re.findall(rb"\xff[\xd0-\xd7]", body[body.rfind(b"\xff\xda") :])
-    following = restarts[-1][1] - 0xD0 + 1 if restarts else 0
+    scan = body.rfind(b"\xff\xda")
+    last = max(body.rfind(bytes([0xFF, kind]), max(scan, 0)) for kind in range(0xD0, 0xD8))
+    following = body[last + 1] - 0xD0 + 1 if last >= 0 else 0
     for seed in range(2):
         noise = np.random.default_rng(seed).integers(1, 255, (9, 64), dtype=np.uint8)  # 0 and 255 mean other things
         for rows in (noise, 255 - noise):
@@ -86,9 +89,11 @@ def _continuations(body: bytes) -> Iterator[bytes]:
 def _pixels(data: bytes, maximum_pixels: int) -> bytes:
     """Digest of a JPEG's pixels at full size."""
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-        if image.width * image.height > maximum_pixels:
+        cost = bytes_to_decode(image, image.size, data)
+        if cost > MAXIMUM_DECODING or image.width * image.height > maximum_pixels:
             raise ValueError("too many pixels")
-        return hashlib.sha256(image.tobytes()).digest()
+        with DECODING.of(cost):
+            return hashlib.sha256(image.tobytes()).digest()
 
 
 def _has_every_scan(data: bytes) -> bool:

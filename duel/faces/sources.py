@@ -8,55 +8,33 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from duel.errors import UsageError
-from duel.faces.decode import EXTENSIONS, MAXIMUM_BYTES, UnusableImage
+from duel.faces.base import (
+    TABLE_SUFFIXES,
+    TAR_SUFFIXES,
+    Read,
+    Source,
+    count_ending,
+    is_image_name,
+    no_images,
+    require_fewer,
+    too_large,
+)
+from duel.faces.decode import UnusableImage
+from duel.faces.limits import MAXIMUM_BYTES
 from duel.faces.patience import Patience
 from duel.output import printable
 
-Read = Callable[[], bytes]
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-TABLE_SUFFIXES = (".parquet", ".pq")
-ALLOWED = "'drawn', a folder of images or of parquet files, a .zip, a .tar (.gz, .bz2, .xz) or a .parquet file"
-
-
-class Source(Protocol):
-    """A set of image files."""
-
-    kind: str
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Every image found, in a fixed order."""
-
-    @property
-    def ignored(self) -> int:
-        """How many other files there were."""
-
-    @property
-    def column(self) -> str:
-        """The column that the images are from; "" where there are none."""
-
-    @property
-    def unreachable(self) -> Sequence[dict[str, str]]:
-        """Folders that could not be looked into, {"name", "reason"}; known once `names` is."""
-
-    def identity(self) -> Any:
-        """What changes when the source does (JSON-able, cheap); the cache's key hashes it."""
-
-    def check(self) -> None:
-        """Raise UsageError if the source holds no image or cannot be read; stops at the first image."""
-
-    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, Read]]:
-        """Yield (index, function that returns the bytes) for ascending `indices`.
-
-        The function may be called in another thread; it raises OSError and the like, or UnusableImage.
-        """
+# In this order they are tried where a folder holds several kinds.
+ARCHIVES = {"parquet": TABLE_SUFFIXES, "tar": TAR_SUFFIXES, "zip": (".zip",)}
+ALLOWED = "'drawn', a folder of images or of archives of them, a .zip, a .tar (.gz, .bz2, .xz) or a .parquet file"
+STRAY = 200  # with fewer images beside archives, they are no set of faces
 
 
 def open_source(source: str) -> Source:
@@ -69,70 +47,31 @@ def open_source(source: str) -> Source:
         raise UsageError(f"--faces {source!r}: {reason}; allowed: {ALLOWED}") from None
     if not source:
         raise UsageError(f"--faces '': an empty name; allowed: {ALLOWED}")
-    from duel.faces import archives  # below this module; pyarrow, further down, also takes its time to import
-
     if stat.S_ISDIR(mode):
         return _open_folder(path)
     if not stat.S_ISREG(mode):
         raise UsageError(f"--faces {source!r} is neither a file nor a folder; allowed: {ALLOWED}")
-    name = path.name.lower()
-    if name.endswith(".zip"):
-        return archives.ZipSource(path)
-    if name.endswith(TAR_SUFFIXES):
-        return archives.TarSource(path)
-    if name.endswith(TABLE_SUFFIXES):
-        from duel.faces.tables import ParquetSource
+    kind = archive_kind(path.name)
+    if not kind:
+        raise UsageError(f"--faces {source!r} is a file of an unknown kind; allowed: {ALLOWED}")
+    from duel.faces.shards import open_archive  # below this module
 
-        return ParquetSource(path)
-    raise UsageError(f"--faces {source!r} is a file of an unknown kind; allowed: {ALLOWED}")
+    return open_archive(kind, path)
+
+
+def archive_kind(name: str) -> str:
+    """parquet, tar or zip, by the name's ending; "" for other files, and for hidden ones in a folder."""
+    return next((kind for kind, suffixes in ARCHIVES.items() if name.lower().endswith(suffixes)), "")
 
 
 def _open_folder(path: Path) -> Source:
+    """The images in the folder; where there are none, or only a few strays, its archives instead."""
     folder = FolderSource(path)
-    tables = folder.tables_alone()
-    if not tables:
+    if folder.holds(STRAY):
         return folder
-    from duel.faces.tables import ParquetSource
+    from duel.faces.shards import open_shards  # below this module
 
-    return ParquetSource(path, tables, folder.unreachable)
-
-
-def is_image_name(name: str) -> bool:
-    """Whether the name ends like an image's; macOS's ._ companions and hidden files do not count."""
-    return not name.rsplit("/", 1)[-1].startswith(".") and ending(name) in EXTENSIONS
-
-
-def ending(name: str) -> str:
-    """.jpg of Folder/IMAGE.JPG; nothing where there is no ending."""
-    base = name.rsplit("/", 1)[-1]
-    dot = base.rfind(".")
-    return base[dot:].lower() if dot > 0 else ""
-
-
-def file_identity(path: Path) -> list[Any]:
-    """Resolved path, size in bytes and time of the last change."""
-    about = path.stat()
-    return [printable(str(path.resolve())), about.st_size, about.st_mtime_ns]
-
-
-def no_images(path: Path, seen: Counter[str], unreachable: Sequence[dict[str, str]] = ()) -> UsageError:
-    """The error for a source without images; seen: endings of its other files."""
-    unseen = "".join(f"; {each['name']}: {each['reason']}" for each in unreachable[:5])
-    kinds = ", ".join(f"{count} {ending or 'without ending'}" for ending, count in seen.most_common(5))
-    return UsageError(
-        f"--faces {printable(str(path))!r}: found no images (other files: {kinds or 'none'}{unseen}); "
-        f"allowed endings: {' '.join(sorted(EXTENSIONS))}"
-    )
-
-
-def too_large(size: int) -> UnusableImage:
-    """The reason to skip a file of that many bytes."""
-    return UnusableImage(f"{size:,} bytes; at most {MAXIMUM_BYTES:,} are read")
-
-
-def endings(names: Iterable[str]) -> Counter[str]:
-    """How often each ending occurs."""
-    return Counter(ending(name) for name in names)
+    return open_shards(folder) or folder
 
 
 class FolderSource:
@@ -140,18 +79,19 @@ class FolderSource:
 
     kind = "folder"
     column = ""
+    archives: Sequence[str] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.others: Counter[str] = Counter()
-        self.tables: list[str] = []
+        self.packed: dict[str, list[str]] = {kind: [] for kind in ARCHIVES}  # found so far
         self.unreachable: list[dict[str, str]] = []
         self._patiently = Patience()
         self._walking = self._walk()  # once: a mount may take minutes to list many files
-        self._found: list[tuple[str, os.stat_result | None]] = []  # so far
+        self._found: list[tuple[str, int, int]] = []  # so far
 
-    def _walk(self) -> Iterator[tuple[str, os.stat_result | None]]:
-        """Yield (path relative to the folder, stat or None where there is none to be had) for image-like names."""
+    def _walk(self) -> Iterator[tuple[str, int, int]]:
+        """Yield (path relative to the folder, size, mtime in ns) for image-like names; see _measured."""
         visited: set[tuple[int, int]] = set()
         todo = [""]
         while todo:
@@ -173,31 +113,25 @@ class FolderSource:
                 if _is_folder(entry):
                     todo.append(name)
                 elif is_image_name(entry.name):
-                    yield name, _stat(entry)
+                    yield name, *_measured(_stat(entry))
                 else:
-                    self.others[ending(entry.name)] += 1
-                    if entry.name.lower().endswith(TABLE_SUFFIXES) and not entry.name.startswith("."):
-                        self.tables.append(name)
+                    count_ending(self.others, entry.name)
+                    kind = archive_kind(entry.name)
+                    if kind and not entry.name.startswith("."):
+                        self.packed[kind].append(name)
 
-    def tables_alone(self) -> list[str]:
-        """The parquet files in a folder without images, by name; of one with images, none."""
-        return [] if self._holds_image() else sorted(self.tables)
-
-    def _holds_image(self) -> bool:
-        """Walk no further than to the first image."""
-        if not self._found:
-            self._found.extend(islice(self._walking, 1))
-        return bool(self._found)
+    def holds(self, images: int) -> bool:
+        """Whether there are so many; walks no further than needed."""
+        self._found.extend(islice(self._walking, max(0, images - len(self._found))))
+        return len(self._found) >= images
 
     @cached_property
     def _files(self) -> list[tuple[str, int, int]]:
-        """(name, size, mtime in ns) sorted by name; size -1 marks what is not known for a plain file."""
-        self._found.extend(self._walking)
-        found = []
-        for name, about in self._found:
-            plain = about is not None and stat.S_ISREG(about.st_mode)
-            found.append((name, about.st_size, about.st_mtime_ns) if about and plain else (name, -1, 0))
-        return sorted(found)
+        """(name, size, mtime in ns) sorted by name."""
+        for found in self._walking:
+            self._found.append(found)
+            require_fewer(self.path, len(self._found))
+        return sorted(self._found)
 
     @property
     def names(self) -> Sequence[str]:
@@ -209,6 +143,13 @@ class FolderSource:
         """Other files, by their names no images."""
         return sum(self.others.values())
 
+    @property
+    def passed_over(self) -> Sequence[str]:
+        """Archives beside the images."""
+        _ = self._files  # all are found
+        packed = sorted(name for names in self.packed.values() for name in names)
+        return [f"{printable(name)}: the images beside it are used" for name in packed]
+
     def identity(self) -> Any:
         """What the cache's key hashes; see Source."""
         files = [(printable(name), size, changed) for name, size, changed in self._files]
@@ -216,21 +157,28 @@ class FolderSource:
 
     def check(self) -> None:
         """Raise UsageError unless there is an image."""
-        if not self._holds_image():
+        if not self.holds(1):
             raise no_images(self.path, self.others, self.unreachable)
 
     def read(self, indices: Sequence[int]) -> Iterator[tuple[int, Read]]:
-        """Yield (index, function that returns the bytes) for ascending indices."""
+        """Yield (index, what returns the bytes) for ascending indices."""
         for index in indices:
             name, size, _ = self._files[index]
-            yield index, lambda name=name, size=size: self._read(name, size)  # type: ignore[misc]
+            yield index, Read(max(size, 0), False, partial(self._read, name, size))
 
     def _read(self, name: str, size: int) -> bytes:
         if size < 0:
-            size = _plain_size(self.path / name)
-        if size > MAXIMUM_BYTES:
-            raise too_large(size)
-        return (self.path / name).read_bytes()
+            size = plain_size(self.path / name)
+        with open(os.path.join(self.path, name), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size  # it may have grown since it was listed
+            if size > MAXIMUM_BYTES:
+                raise too_large(size)
+            data = file.read(size + 1)
+            while len(data) < size and (more := file.read(size + 1 - len(data))):  # a network's file may come in parts
+                data += more
+        if len(data) > size:
+            raise UnusableImage("it grew while it was read")
+        return data
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -246,7 +194,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return error.errno != errno.ELOOP and not is_image_name(entry.name)
 
 
-def _plain_size(path: Path) -> int:
+def plain_size(path: Path) -> int:
     """Size in bytes. Raises UnusableImage for other than plain files (a pipe would wait for ever), or OSError."""
     try:
         about = path.stat()
@@ -264,3 +212,8 @@ def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
         return entry.stat()
     except OSError:
         return None
+
+
+def _measured(about: os.stat_result | None) -> tuple[int, int]:
+    """Size and mtime in ns; -1 and 0 for what is not known for a plain file."""
+    return (about.st_size, about.st_mtime_ns) if about and stat.S_ISREG(about.st_mode) else (-1, 0)

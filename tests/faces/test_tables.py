@@ -1,5 +1,6 @@
 """Which column of a parquet file the faces are from, and many files as one."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +94,41 @@ def test_images_come_before_tables_in_a_folder(folder: Path, encoded: list[bytes
     assert (about.kind, about.found, about.ignored, about.column) == ("folder", 230, 3, "")
 
 
-def test_shards_that_differ_or_are_cut_are_named(encoded: list[bytes], tmp_path: Path) -> None:
+def test_shards_that_differ_are_named(encoded: list[bytes], tmp_path: Path) -> None:
     source = tmp_path / "shards"
     write(source / "a.parquet", {"image": encoded})
     write(source / "b.parquet", {"photo": encoded})
     message = refusal(source, tmp_path)
     assert "'b.parquet' has the columns photo" in message and "'a.parquet' has image" in message
-    (source / "b.parquet").write_bytes((source / "a.parquet").read_bytes()[:-100])
-    assert "b.parquet" in refusal(source, tmp_path)
+
+
+def test_a_table_beside_the_shards_is_no_shard(encoded: list[bytes], tmp_path: Path) -> None:
+    """Captions say, or a split without labels: only the column of images must be the same."""
+    source = tmp_path / "shards"
+    write(source / "data" / "test-0.parquet", {"image": encoded[:100]})
+    write(source / "data" / "train-0.parquet", {"label": [b"a face"] * 160, "image": encoded[100:]})
+    pq.write_table(pa.table({"caption": ["a face"] * 260}), source / "captions.parquet")
+    about = load(source, tmp_path).manifest
+    assert (about.used, about.column) == (260, "image")
+    assert about.archives == ["data/test-0.parquet", "data/train-0.parquet"]
+    assert about.passed_over == ["captions.parquet: no images"]
+
+
+def test_shards_of_broken_rows_do_not_hide_the_column(encoded: list[bytes], tmp_path: Path) -> None:
+    source = tmp_path / "shards"
+    write(source / "a.parquet", {"image": [None] * 20})
+    write(source / "b.parquet", {"image": encoded})
+    about = load(source, tmp_path).manifest
+    assert (about.used, len(about.skipped), about.skipped[0]["name"]) == (260, 20, "a.parquet row 0")
+
+
+def test_values_are_the_same_however_a_column_is_packed(
+    drawn: np.ndarray, encoded: list[bytes], tmp_path: Path
+) -> None:
+    values = [{"bytes": data, "path": "x" * 1000} for data in encoded]
+    for n, (kind, version) in enumerate(itertools.product(["NONE", "snappy", "zstd"], ["1.0", "2.0"])):
+        for dictionary in (True, False):
+            source = tmp_path / f"{n}{dictionary}.parquet"
+            options = {"compression": kind, "data_page_version": version, "use_dictionary": dictionary}
+            pq.write_table(pa.table({"image": values}), source, 90, **options)
+            assert (load(source, tmp_path).images == drawn).all()
