@@ -48,7 +48,7 @@ def league(
     context: typer.Context,
     trials: Annotated[int | None, typer.Option(help="Trials in all: half generators, half detectors. Default: the sweep's own number.", min=2)] = None,
     sweep: Annotated[Path, typer.Option(metavar="PATH", parser=paths.sweep_file, help="Sweep file: search spaces, budgets, image size, faces a partition.")] = SWEEPS / "mission.yaml",
-    faces: Annotated[str, typer.Option(metavar="PATH", parser=paths.faces_source, help="Real faces: a folder of images, a .zip or .tar of images, a .parquet file with an image column, or 'drawn' for faces that duel draws itself.")] = "drawn",
+    faces: Annotated[str, typer.Option(metavar="PATH", parser=paths.faces_source, help="Real faces: a folder of images, a .zip or .tar of images, a .parquet file with an image column, a folder of such archives, or 'drawn' for faces that duel draws itself.")] = "drawn",
     out: Annotated[Path, typer.Option(metavar="PATH", parser=paths.out_folder, help="Folder of the runs; this one goes to OUT/NAME.")] = Path("reports"),
     name: Annotated[str | None, typer.Option(help="Name of the run. Default: the sweep's name and the time.")] = None,
     seasons: Annotated[int, typer.Option(help="Seasons of --trials each. From the second on, trials start from earlier entrants and learn to beat earlier rivals.", min=1)] = 1,

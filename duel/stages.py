@@ -104,12 +104,11 @@ class League:
             )
         factor = sum(got.values()) / sum(asked.values())
         shrunk = round(factor, 4) if got != asked else None
-        skipped = manifest["skipped"]
-        notes = []
+        notes = _archives(manifest)
         if shrunk is not None:
             notes.append(f"the source has fewer faces than the sweep asks for: all partitions shrink to {factor:.1%} "
                          f"({', '.join(f'{name} {n:,}' for name, n in got.items())})")  # fmt: skip
-        if skipped:
+        if skipped := manifest["skipped"]:
             names = "; ".join(f"{item['name']} ({item['reason']})" for item in skipped[:5])
             more = "; ..." * (len(skipped) > 5)
             notes.append(f"{len(skipped):,} images skipped, all listed in run.json: {names}{more}")
@@ -219,3 +218,14 @@ class League:
         report = write_report(self.run.path)
         self.run.forget_failure()
         return report
+
+
+def _archives(manifest: dict[str, Any]) -> list[str]:
+    """What to tell of a folder whose images are in archives, or that has some beside its images."""
+    read, passed_over = manifest.get("archives", []), manifest.get("passed_over", [])
+    notes = [f"the images are from {_first_of(read)} in {manifest['source']}"] if read else []
+    return [*notes, f"not read: {_first_of(passed_over)}"] if passed_over else notes
+
+
+def _first_of(names: list[str]) -> str:
+    return ", ".join(names[:3]) + f" and {len(names) - 3:,} more" * (len(names) > 3)

@@ -67,6 +67,15 @@ def test_notes_are_about_the_faces_of_this_session(league, broken, told):
     assert league.progress.notes == ([told] if told else [])
 
 
+def test_which_archives_of_a_folder_were_read_is_told(league):
+    parts = {name: np.arange(20) for name in stages.PARTITIONS}
+    manifest = {"source": "faces", "used": 80, "skipped": [], "archives": [f"{n}.tar" for n in range(5)],
+                "passed_over": ["labels.parquet: no images"]}  # fmt: skip
+    league._describe_faces(manifest, {name: 20 for name in parts}, parts)
+    assert league.progress.notes == ["the images are from 0.tar, 1.tar, 2.tar and 2 more in faces",
+                                     "not read: labels.parquet: no images"]  # fmt: skip
+
+
 def finish(league, monkeypatch, write_report):
     monkeypatch.setattr(stages, "describe", lambda joined: SimpleNamespace(hardware=dict))
     monkeypatch.setattr(stages, "write_report", write_report)
