@@ -104,8 +104,13 @@ def _control() -> str | None:
 
 
 def _runs_already() -> bool:
-    """Whether there is a daemon where CUDA looks for one by itself; its files alone may be what one has left."""
+    """Whether there is a daemon where CUDA looks for one by itself; its files alone may be what one has left.
+
+    Not one of another user but root: it serves that user alone, and anybody can make the files.
+    """
     try:
+        if DEFAULT.stat().st_uid not in (0, os.getuid()):
+            return False
         process = int((DEFAULT / f"{CONTROL}.pid").read_text())
     except (OSError, ValueError):
         return False

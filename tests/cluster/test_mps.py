@@ -142,6 +142,15 @@ def test_one_that_runs_already_is_left_alone(daemon):
     assert inside()[mps.PIPES], "what one has left behind is none"
 
 
+def test_files_of_another_user_are_no_daemon(daemon):
+    if os.getuid() != 0:
+        pytest.skip("only root can give a folder away")
+    mps.DEFAULT.mkdir()
+    (mps.DEFAULT / f"{mps.CONTROL}.pid").write_text(f"{os.getpid()}\n")
+    os.chown(mps.DEFAULT, 65534, 65534)
+    assert inside()[mps.PIPES]
+
+
 def test_it_goes_on_where_the_daemon_does_not_start(daemon):
     daemon.answer(1)
     assert inside() == NOTHING
