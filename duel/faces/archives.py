@@ -11,7 +11,8 @@ from typing import Any
 from duel.errors import UsageError
 from duel.faces.decode import MAXIMUM_BYTES
 from duel.faces.patience import Patience
-from duel.faces.sources import Read, endings, file_identity, is_image_name, no_images, printable, too_large
+from duel.faces.sources import Read, endings, file_identity, is_image_name, no_images, too_large
+from duel.output import printable
 
 
 class ZipSource:

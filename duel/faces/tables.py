@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from duel.errors import UsageError
 from duel.faces.decode import UnusableImage, decode_face
 from duel.faces.patience import Patience
-from duel.faces.sources import Read, file_identity, printable
+from duel.faces.sources import Read, file_identity
+from duel.output import printable
 
 PREFERRED = "image"  # the column taken where several hold images; what Hugging Face's data sets call theirs
 _BATCH = 64
