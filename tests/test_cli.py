@@ -39,6 +39,7 @@ WRONG = [
     (["--colour"], ["--colour"]),
     (["extra"], ["extra"]),
     (["--sweep", "nowhere.yaml"], ["nowhere.yaml"]),
+    (["--sweep", "nowhere"], ["--sweep 'nowhere'", "mission, quick, unseen"]),
     (["--sweep", ROOT], [str(ROOT)]),
     (["--sweep", ROOT / "README.md"], ["README.md"]),
     (["--sweep", TINY, "--faces", "nowhere"], ["--faces", "nowhere"]),
@@ -282,7 +283,7 @@ def test_help_teaches(command):
         "--faces",
         "--resume",
         "--dry-run",
-        "sweeps/quick.yaml",
+        "--sweep quick",
         "Exit codes",
     ):
         assert word in out
