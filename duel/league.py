@@ -278,11 +278,11 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **packages, "duel": __version__}
 
 
-def main() -> None:
-    """Run the command; turn duel's errors into one message and an exit code."""
+def main(program: str | None = None) -> None:
+    """Run the command; turn duel's errors into one message and an exit code. program: what its help calls it."""
     sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
     try:
-        app(standalone_mode=True)
+        app(prog_name=program)
     except DuelError as error:
         complain(f"error: {error}")
         sys.exit(error.exit_code)

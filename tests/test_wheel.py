@@ -60,6 +60,12 @@ def test_the_wheel_has_all_files_and_no_others(wheel):
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
+def test_the_wheel_brings_the_command(wheel):
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+    assert "duel = duel.__main__:main" in archive.read(name).decode()
+
+
 def test_an_installed_duel_knows_its_sweeps(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
