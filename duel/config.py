@@ -3,9 +3,10 @@
 An error names the file, the key, the value received and what is allowed.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -26,7 +27,7 @@ class Budget(Strict):
     report_every: int = Field(ge=1, description="images between two measurements, which are also checkpoints")
 
     @model_validator(mode="after")
-    def _fits(self):
+    def _fits(self) -> Self:
         if self.grace_images > self.max_images:
             raise ValueError(f"grace_images {self.grace_images} is above max_images {self.max_images}")
         if self.max_images % self.report_every or self.grace_images % self.report_every:
@@ -63,7 +64,7 @@ class Resources(Strict):
     )
 
     @model_validator(mode="after")
-    def _gpu_fraction(self):
+    def _gpu_fraction(self) -> Self:
         if self.gpu > 1 and self.gpu != int(self.gpu):
             raise ValueError(f"gpu must be a fraction up to 1 or a whole number, got {self.gpu}")
         return self
@@ -200,7 +201,7 @@ def _in_type(settings: type[BaseModel], name: str, value: Scalar) -> Scalar:
     return getattr(settings(**{name: value}), name)
 
 
-def _space_faults(sweep: Sweep, side: str):
+def _space_faults(sweep: Sweep, side: str) -> Iterator[str]:
     """Faults of one side's search spaces: unknown families and settings, values a family does not allow."""
     for family, space in sweep.side(side).families.items():
         key = f"{side}s.families.{family}"
@@ -219,14 +220,14 @@ def _space_faults(sweep: Sweep, side: str):
     yield from _season_faults(sweep.side(side).later_seasons.space, side)
 
 
-def _batch_fault(key: str, side: SideSweep, name: str, value: int):
+def _batch_fault(key: str, side: SideSweep, name: str, value: int) -> Iterator[str]:
     budgets = {"budget": side.budget, "later_seasons.budget": side.later_seasons.budget}
     for part, budget in budgets.items():
         if budget is not None and value > budget.report_every:
             yield f"{key}: must not be above {name}.{part}.report_every, got {value}"
 
 
-def _season_faults(space: Space, side: str):
+def _season_faults(space: Space, side: str) -> Iterator[str]:
     key, settings = f"{side}s.later_seasons.space", SEASONS[side]
     for name, parameter in space.items():
         if name not in settings.model_fields:
@@ -236,7 +237,7 @@ def _season_faults(space: Space, side: str):
             yield from _value_fault(f"{key}.{name}", settings, name, value)
 
 
-def _value_fault(key: str, settings: type[BaseModel], name: str, value: Scalar):
+def _value_fault(key: str, settings: type[BaseModel], name: str, value: Scalar) -> Iterator[str]:
     try:
         typed = _in_type(settings, name, value)
     except ValidationError as error:

@@ -54,7 +54,7 @@ def warn_if_long(sweep: Sweep, trials: int, seasons: int, weathers: int, cluster
         where = "this cluster" if cluster.joined else "this machine"
         progress.note(
             f"that is long: {where} has {cluster.gpus} GPUs and {cluster.cpus} CPU cores. "
-            "--sweep sweeps/quick.yaml is the same league in miniature."
+            "--sweep quick is the same league in miniature."
         )
 
 

@@ -38,7 +38,7 @@ from duel.weather import parse_weather
 if TYPE_CHECKING:
     from duel.stages import League
 
-SWEEPS = Path(__file__).resolve().parent.parent / "sweeps"
+SWEEPS = paths.SWEEPS
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -47,7 +47,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 def league(
     context: typer.Context,
     trials: Annotated[int | None, typer.Option(help="Trials in all: half generators, half detectors. Default: the sweep's own number.", min=2)] = None,
-    sweep: Annotated[Path, typer.Option(metavar="PATH", parser=paths.sweep_file, help="Sweep file: search spaces, budgets, image size, faces a partition.")] = SWEEPS / "mission.yaml",
+    sweep: Annotated[Path, typer.Option(metavar="PATH", parser=paths.sweep_file, show_default="mission", help=f"Sweep file: search spaces, budgets, image size, faces a partition. Or the name of one that comes with duel: {', '.join(paths.own_sweeps())}; a file of just that name in the current folder goes first.")] = SWEEPS / "mission.yaml",
     faces: Annotated[str, typer.Option(metavar="PATH", parser=paths.faces_source, help="Real faces: a folder of images, a .zip or .tar of images, a .parquet file with an image column, a folder of such archives, or 'drawn' for faces that duel draws itself.")] = "drawn",
     out: Annotated[Path, typer.Option(metavar="PATH", parser=paths.out_folder, help="Folder of the runs; this one goes to OUT/NAME.")] = Path("reports"),
     name: Annotated[str | None, typer.Option(help="Name of the run. Default: the sweep's name and the time.")] = None,
@@ -71,7 +71,7 @@ def league(
 
     \b
     A first try, about ten minutes on two CPU cores:
-        python -m duel.league --sweep sweeps/quick.yaml
+        python -m duel.league --sweep quick
     The mission, on GPUs:
         python -m duel.league --trials 32 --faces FOLDER
     """
@@ -298,11 +298,11 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **packages, "duel": __version__}
 
 
-def main() -> None:
-    """Run the command; turn duel's errors into one message and an exit code."""
+def main(program: str | None = None) -> None:
+    """Run the command; turn duel's errors into one message and an exit code. program: what its help calls it."""
     sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
     try:
-        app(standalone_mode=True)
+        app(prog_name=program)
     except DuelError as error:
         complain(f"error: {error}")
         sys.exit(error.exit_code)

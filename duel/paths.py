@@ -8,6 +8,8 @@ from duel.errors import UsageError
 
 URI = re.compile(r"[a-z][a-z0-9+.-]*:/|.*://", re.IGNORECASE)  # with one slash too: s3:/bucket is a slip, no folder
 SECRET = re.compile(r"key|secret|token|password|sig", re.IGNORECASE)  # in the name of a URI's setting
+_INSTALLED = Path(__file__).resolve().parent / "sweeps"  # pyproject.toml puts them there in a wheel
+SWEEPS = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parent.parent / "sweeps"
 STORAGE = "a folder or a URI such as s3://bucket/folder"
 
 
@@ -19,8 +21,24 @@ def out_folder(typed: str | Path) -> Path:
 
 
 def sweep_file(typed: str | Path) -> Path:
-    """--sweep: a file of this machine."""
-    return local("--sweep", typed, "a sweep file of this machine")
+    """--sweep: a file of this machine, else the sweep of this name that comes with duel.
+
+    UsageError for a plain word that is neither.
+    """
+    path = local("--sweep", typed, "a sweep file of this machine, or the name of one that comes with duel")
+    if os.fspath(typed) != Path(typed).stem or os.path.isfile(path):  # with a folder or an ending it is no name
+        return path
+    if typed in own_sweeps():
+        return SWEEPS / f"{typed}.yaml"
+    if os.path.lexists(path):
+        return path
+    names = ", ".join(own_sweeps())
+    raise UsageError(f"--sweep {typed!r}: no such file here; sweeps that come with duel are {names}")
+
+
+def own_sweeps() -> list[str]:
+    """Names of the sweeps that come with duel."""
+    return sorted(path.stem for path in SWEEPS.glob("*.yaml"))
 
 
 def faces_source(typed: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 
@@ -182,7 +182,7 @@ def _check_free(path: Path) -> None:
         )
 
 
-def _lock(path: Path):
+def _lock(path: Path) -> TextIO:
     handle = open(path / LOCK, "w")  # noqa: SIM115 - held for as long as the run lives
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

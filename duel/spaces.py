@@ -27,7 +27,7 @@ class _Range(_Values):
     high: float = Field(allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _ordered(self):
+    def _ordered(self) -> Self:
         if not self.low <= self.high:
             raise ValueError(f"low must not be above high, got low {self.low} and high {self.high}")
         return self
@@ -60,7 +60,7 @@ class Int(_Values):
     log: bool = False
 
     @model_validator(mode="after")
-    def _ordered(self):
+    def _ordered(self) -> Self:
         if self.low > self.high:
             raise ValueError(f"low must not be above high, got low {self.low} and high {self.high}")
         if self.log and (self.step != 1 or self.low < 1):

@@ -28,6 +28,7 @@ LAYERS = [
     {"season"},
     {"checks"},
     {"league"},
+    {"__main__"},
 ]
 MAY_IMPORT_RAY = {"tasks", "sweep", "readings", "cluster", "forecast", "stages", "season", "checks"}
 FILES = sorted(PACKAGE.rglob("*.py"))

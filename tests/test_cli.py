@@ -20,11 +20,13 @@ def command(monkeypatch, capsys, tmp_path):
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setenv("DUEL_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(sys, "argv", ["duel", "--out", str(tmp_path / "out"), *map(str, arguments)])
-        code = 0
+        code, streams = 0, (sys.stdout, sys.stderr)
         try:
             main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0
+        finally:
+            sys.stdout, sys.stderr = streams
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -39,6 +41,7 @@ WRONG = [
     (["--colour"], ["--colour"]),
     (["extra"], ["extra"]),
     (["--sweep", "nowhere.yaml"], ["nowhere.yaml"]),
+    (["--sweep", "nowhere"], ["--sweep 'nowhere'", "mission, quick, unseen"]),
     (["--sweep", ROOT], [str(ROOT)]),
     (["--sweep", ROOT / "README.md"], ["README.md"]),
     (["--sweep", TINY, "--faces", "nowhere"], ["--faces", "nowhere"]),
@@ -282,7 +285,7 @@ def test_help_teaches(command):
         "--faces",
         "--resume",
         "--dry-run",
-        "sweeps/quick.yaml",
+        "--sweep quick",
         "Exit codes",
     ):
         assert word in out

@@ -33,16 +33,30 @@ def test_a_path_is_absolute_from_where_it_enters(home, flag):
     for typed, path in {
         "~": home,
         "~/runs": home / "runs",
-        "runs": Path.cwd() / "runs",
+        "runs.d": Path.cwd() / "runs.d",
         "runs/": Path.cwd() / "runs",
         "./~/runs": Path.cwd() / "~/runs",
         "./s3:/runs": Path.cwd() / "s3:/runs",
         "a/../b": Path.cwd() / "a/../b",
-        "a b,ü": Path.cwd() / "a b,ü",
+        "a b,ü.d": Path.cwd() / "a b,ü.d",
         "/tmp/x": Path("/tmp/x"),
     }.items():
         assert str(EVERY[flag](typed)) == str(path)
         assert EVERY[flag](str(path)) == EVERY[flag](typed)
+
+
+def test_a_sweep_may_be_named(home):
+    assert paths.sweep_file("quick") == paths.SWEEPS / "quick.yaml"
+    with pytest.raises(UsageError, match=r"--sweep 'fast': no such file.*mission, quick, unseen"):
+        paths.sweep_file("fast")
+    here = Path.cwd() / "quick"
+    for typed in ("./quick", "quick/", "quick.yaml"):
+        assert paths.sweep_file(typed).parent == here.parent
+    here.mkdir()
+    assert paths.sweep_file("quick") == paths.SWEEPS / "quick.yaml", "a folder is no sweep"
+    here.rmdir()
+    here.write_text("a sweep of one's own")
+    assert paths.sweep_file("quick") == here
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from duel.cluster.check import faults, shape
 from duel.cluster.file import filled_in
 from duel.cluster.prices import hourly
 from duel.errors import DuelError, UsageError
+from duel.output import Output
 from duel.settings_file import read_settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -114,5 +115,11 @@ def _fail(error: DuelError) -> NoReturn:
     raise typer.Exit(error.exit_code)
 
 
+def main(program: str | None = None) -> None:
+    """Run the command; program: what its help calls it."""
+    sys.stdout, sys.stderr = Output(sys.stdout), Output(sys.stderr)
+    app(prog_name=program)
+
+
 if __name__ == "__main__":
-    app()
+    main()

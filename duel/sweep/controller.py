@@ -32,4 +32,4 @@ class Controller(TuneController):
 
 def install() -> None:
     """Have every Tuner of this process use it: Tune asks nobody which controller to take."""
-    tune.TuneController = Controller  # type: ignore[misc]
+    tune.TuneController = Controller  # type: ignore[attr-defined]

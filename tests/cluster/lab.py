@@ -16,7 +16,7 @@ from league_runs import ROOT
 HERE = Path(__file__).resolve().parent
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")  # cgroup v1; on a machine without it hosts have no memory of their own
 # What the machines of a cluster get of this project.
-MOUNTED = ("duel", "sweeps", "pyproject.toml", "locked", "README.md")
+MOUNTED = ("duel", "sweeps", "pyproject.toml", "locked", "README.md", "LICENSE")
 PROGRAMS = ("ip", "unshare", "nsenter", "mount", "rsync", "ssh-keygen", "/usr/sbin/sshd")
 
 
