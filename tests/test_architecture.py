@@ -27,6 +27,7 @@ LAYERS = [
     {"forecast", "stages"},
     {"season"},
     {"checks"},
+    {"session"},
     {"league"},
     {"__main__"},
 ]

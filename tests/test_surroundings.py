@@ -104,7 +104,7 @@ def test_a_run_that_ends_before_any_work_gives_its_name_back(command, name, monk
     monkeypatch.setattr(connection, "connect", fail)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setattr("duel.league.stop_in_two_steps", lambda *_: None)
+    monkeypatch.setattr("duel.session.stop_in_two_steps", lambda *_: None)
     code, err = command()
     assert code == 1
     assert words in err
