@@ -1,6 +1,7 @@
 """The shape of DESIGN.md: data flows one way, and Ray stays in its corner."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,13 @@ def test_imports_go_one_way(path):
     for name in imports(path):
         if name.startswith("duel."):
             assert layer(name.split(".")[1]) <= layer(module_of(path)), f"{path} imports {name}"
+
+
+def test_no_module_needs_itself():
+    """Not by way of others either, nor by an import within a function."""
+    names = {".".join(("duel", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in FILES}
+    needs = {name.removesuffix(".__init__"): imports(path) for name, path in names.items()}
+    list(graphlib.TopologicalSorter(needs).static_order())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duel.faces.sources import printable
-from duel.output import Output, say
+from duel.output import Output, printable, say
 
 EVIL = "\x1b]0;owned\x07\x9b2J\r\n\t\x7f\u2028\u202e\udce9.jpg"
 

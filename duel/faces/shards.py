@@ -15,7 +15,7 @@ from duel.errors import UsageError
 from duel.faces.archives import TarSource, ZipSource
 from duel.faces.base import BrokenArchive, NoImages, Read, Source, no_images, refused, require_fewer
 from duel.faces.decode import UnusableImage
-from duel.faces.sources import FolderSource, plain_size
+from duel.faces.folder import FolderSource, plain_size
 from duel.output import printable
 
 

@@ -143,7 +143,7 @@ def test_the_order_is_the_names(encoded: list[bytes], tmp_path: Path, monkeypatc
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr("duel.faces.sources.os.scandir", Turned)
+    monkeypatch.setattr("duel.faces.folder.os.scandir", Turned)
     again = load_faces(str(source), 32, 1000, 0, tmp_path / "other").manifest
     assert (again, list(open_source(str(source)).names)) == first
 

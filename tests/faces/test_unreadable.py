@@ -9,10 +9,11 @@ import pytest
 from test_load import as_zip, files
 
 from duel.errors import UsageError
-from duel.faces import Faces, check_source, load_faces, patience, sources
+from duel.faces import Faces, check_source, load_faces, patience
+from duel.faces import folder as folders
 from duel.faces.archives import ZipSource
+from duel.faces.folder import FolderSource
 from duel.faces.patience import Patience
-from duel.faces.sources import FolderSource
 
 Entries = Callable[[], list[Path]]
 
@@ -111,14 +112,14 @@ def test_members_of_a_zip_too(folder: Path, tmp_path: Path, monkeypatch) -> None
 
 def locked(monkeypatch: pytest.MonkeyPatch, name: str, number: int = errno.EACCES) -> None:
     """A folder of that name cannot be listed (the tests may run as root, who may list all)."""
-    plain = sources._entries
+    plain = folders._entries
 
     def entries(folder: Path) -> list[os.DirEntry[str]]:
         if folder.name == name:
             raise OSError(number, os.strerror(number))
         return plain(folder)
 
-    monkeypatch.setattr(sources, "_entries", entries)
+    monkeypatch.setattr(folders, "_entries", entries)
 
 
 def test_a_folder_that_cannot_be_listed_is_told(folder: Path, tmp_path: Path, monkeypatch) -> None:
@@ -143,8 +144,8 @@ def test_a_source_of_nothing_but_a_locked_folder_says_so(folder: Path, tmp_path:
 
 
 def test_each_folder_is_listed_once(folder: Path, tmp_path: Path, monkeypatch) -> None:
-    listed, plain = [], sources._entries
-    monkeypatch.setattr(sources, "_entries", lambda path: listed.append(path) or plain(path))
+    listed, plain = [], folders._entries
+    monkeypatch.setattr(folders, "_entries", lambda path: listed.append(path) or plain(path))
     load(folder, tmp_path)
     assert len(listed) == len(set(listed)) == 3
 
@@ -158,7 +159,7 @@ def test_an_image_that_cannot_be_looked_at_is_unreadable(folder: Path, tmp_path:
         return plain(self, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "_stat", lambda entry: None if entry.name == "001.png" else entry.stat())
+        patch.setattr(folders, "_stat", lambda entry: None if entry.name == "001.png" else entry.stat())
         patch.setattr(Path, "stat", look)
         assert load(folder, tmp_path).manifest.unreadable == ["001.png"]
     assert load(folder, tmp_path).manifest.used == 230
