@@ -13,9 +13,9 @@ from duel.guard import Reference, guard_row, mark, reference
 from duel.matches import in_weather, play
 from duel.metrics import feature_network
 from duel.readings import Span, batches, read_all
+from duel.rules.standings import best_of_each, leave_one_out
 from duel.season import chosen_of, sparring_fakes, train_twins
 from duel.stages import League
-from duel.standings import best_of_each, leave_one_out
 from duel.sweep.job import Job, States
 from duel.sweep.yardsticks import real_features
 from duel.tasks import Room, Task, places_for, sized

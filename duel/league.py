@@ -182,7 +182,7 @@ def _state_root(storage: str | None, folder: Path) -> str | None:
 
 def _new_run(name: str, settings: Sweep, trials: int, seed: int, faces: str, storage: str | None) -> dict[str, Any]:
     """What run.json holds when a run begins."""
-    from duel.scores import FEATURE_NETWORK
+    from duel.rules.scores import FEATURE_NETWORK
 
     return {
         "id": uuid.uuid4().hex, "name": name, "status": "running", "created": now(), "duel_version": __version__,

@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from duel.errors import DuelError
-from duel.ratings import MATCH_COLUMNS, match_row
 from duel.readings import REALS, Ground, read_all
+from duel.rules.match import MATCH_COLUMNS, match_row
 
 
 def play(generators: dict[str, Path], detectors: dict[str, Path], sparring: dict[str, list[str]],

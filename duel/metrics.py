@@ -9,7 +9,7 @@ from duel.errors import UsageError
 from duel.models.feature_network import FEATURE_NETWORKS as FEATURE_NETWORKS
 from duel.models.feature_network import FeatureNetwork as FeatureNetwork
 from duel.models.feature_network import feature_network as feature_network
-from duel.scores import FEATURE_NETWORK as FEATURE_NETWORK
+from duel.rules.scores import FEATURE_NETWORK as FEATURE_NETWORK
 
 
 def features(network: nn.Module, images: np.ndarray, device: torch.device, batch: int | None = None) -> np.ndarray:

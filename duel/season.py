@@ -1,7 +1,7 @@
 """One season of the league: generator trials, then detector trials that train on their fakes, then new matches.
 
-From season 2 on trials start from earlier entrants and compete with them (see duel.pfsp), and the best are trained
-again without competing, as twins that show what competing added.
+From season 2 on trials start from earlier entrants and compete with them (see duel.rules.pfsp), and the best are
+trained again without competing, as twins that show what competing added.
 """
 
 import json
@@ -18,7 +18,7 @@ from duel.families import TWINS
 from duel.matches import play, scout
 from duel.readings import fakes_of
 from duel.report.page import write_report
-from duel.scores import FEATURE_NETWORK
+from duel.rules.scores import FEATURE_NETWORK
 from duel.spent import spent
 from duel.stages import League
 from duel.sweep.job import Job

@@ -19,9 +19,9 @@ from duel.progress import Progress
 from duel.readings import Ground
 from duel.report.images import sheet
 from duel.report.page import write_report
+from duel.rules.standings import leaderboard
 from duel.rundir import RunFolder, check_same_faces, now
 from duel.seeds import derive
-from duel.standings import leaderboard
 from duel.store import Store, sync
 from duel.sweep.job import LEGACIES, STATES
 from duel.sweep.yardsticks import start_yardsticks

@@ -9,11 +9,11 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "duel"
 # Each layer imports only from itself and those above it.
 LAYERS = [
-    {"errors", "seeds", "families", "pfsp", "scores", "spaces", "spent", "watchdog", "interrupt", "output"},
+    {"errors", "seeds", "families", "rules", "spaces", "spent", "watchdog", "interrupt", "output"},
     {"paths", "settings_file"},
     {"config", "store", "progress", "device", "weather"},
     {"faces", "losses", "models"},
-    {"metrics", "guard", "checkpoint", "ratings", "standings", "report"},
+    {"metrics", "guard", "checkpoint", "report"},
     {"train"},
     {"speeds"},
     {"plan"},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from duel.pfsp import apportion, draw, pfsp
+from duel.rules.pfsp import apportion, draw, pfsp
 
 
 def test_the_rivals_that_win_most_weigh_most():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from duel import ratings
+from duel.rules import match, ratings
 
 
 def answers(seed, n=400, shift=1.0):
@@ -19,20 +19,20 @@ def answers(seed, n=400, shift=1.0):
 
 @pytest.mark.parametrize(("accuracy", "winner"), [(0.5, "detector"), (1.0, "detector"), (0.0, "generator")])
 def test_the_detector_wins_from_one_half_on(accuracy, winner):
-    assert ratings.decide(accuracy) == winner
-    assert ratings.decide(np.nextafter(0.5, 0)) == "generator"
+    assert match.decide(accuracy) == winner
+    assert match.decide(np.nextafter(0.5, 0)) == "generator"
 
 
 @pytest.mark.parametrize("accuracy", [float("nan"), -0.1, 1.1])
 def test_what_is_no_accuracy_is_refused(accuracy):
     with pytest.raises(ValueError, match="accuracy"):
-        ratings.decide(accuracy)
+        match.decide(accuracy)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.3, np.nextafter(0.5, 0), 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("n", [1, 7, 49, 15_000])
 def test_a_constant_detector_scores_exactly_one_half_and_wins_by_the_rule(constant, n):
-    row = ratings.match_row(np.full(n, constant), np.full(n, constant))
+    row = match.match_row(np.full(n, constant), np.full(n, constant))
     assert (row["accuracy"], row["auc"], row["winner"]) == (0.5, 0.5, "detector")
 
 
@@ -41,11 +41,11 @@ def test_exactly_half_right_is_exactly_one_half_however_it_is_split():
         for right in range(n + 1):
             reals = np.where(np.arange(n) < right, 0.1, 0.9)
             fakes = np.where(np.arange(n) < n - right, 0.9, 0.1)
-            assert ratings.match_row(reals, fakes)["accuracy"] == 0.5
+            assert match.match_row(reals, fakes)["accuracy"] == 0.5
 
 
 def test_an_oracle_is_right_on_everything():
-    row = ratings.match_row(np.zeros(15), np.ones(15))
+    row = match.match_row(np.zeros(15), np.ones(15))
     assert (row["n_real"], row["n_fake"], row["winner"]) == (15, 15, "detector")
     assert [row[k] for k in ("accuracy", "real_accuracy", "fake_accuracy", "auc")] == [1, 1, 1, 1]
 
@@ -53,7 +53,7 @@ def test_an_oracle_is_right_on_everything():
 @pytest.mark.parametrize("seed", range(20))
 def test_swapped_labels_turn_every_result_but_an_exact_half(seed):
     reals, fakes = answers(seed, n=41, shift=np.linspace(-1, 1, 20)[seed])
-    row, turned = ratings.match_row(reals, fakes), ratings.match_row(fakes, reals)
+    row, turned = match.match_row(reals, fakes), match.match_row(fakes, reals)
     assert turned["accuracy"] == pytest.approx(1 - row["accuracy"], abs=1e-15)
     assert turned["auc"] == pytest.approx(1 - row["auc"], abs=1e-15)
     assert turned["real_accuracy"] == pytest.approx(1 - row["fake_accuracy"], abs=1e-15)
@@ -63,13 +63,13 @@ def test_swapped_labels_turn_every_result_but_an_exact_half(seed):
 
 def test_at_an_exact_half_the_detector_wins_under_both_labellings():
     probs = np.array([0.2, 0.8])
-    assert ratings.match_row(probs, probs)["winner"] == "detector"
+    assert match.match_row(probs, probs)["winner"] == "detector"
 
 
 def test_unseen_reals_as_fakes_score_within_noise_of_one_half():
     rng = np.random.default_rng(3)
     scores = rng.beta(2, 5, 30_000)
-    row = ratings.match_row(scores[:15_000], scores[15_000:])
+    row = match.match_row(scores[:15_000], scores[15_000:])
     assert abs(row["accuracy"] - 0.5) < 4 * 0.5 / np.sqrt(30_000)
     assert abs(row["auc"] - 0.5) < 4 * np.sqrt(1 / 12 * 2 / 15_000)
 
@@ -78,11 +78,11 @@ def test_unseen_reals_as_fakes_score_within_noise_of_one_half():
 def test_auc_equals_a_count_of_all_pairs(levels):
     reals, fakes = (np.round(p * levels) / levels for p in answers(1, n=173))
     pairs = (fakes[:, None] > reals).mean() + 0.5 * (fakes[:, None] == reals).mean()
-    assert ratings.match_row(reals, fakes)["auc"] == pytest.approx(pairs, abs=1e-12)
+    assert match.match_row(reals, fakes)["auc"] == pytest.approx(pairs, abs=1e-12)
 
 
 def test_the_row_adds_up_with_unequal_sizes():
-    row = ratings.match_row(np.array([0.1, 0.2, 0.9]), np.array([0.4, 0.6, 0.7, 0.8]))
+    row = match.match_row(np.array([0.1, 0.2, 0.9]), np.array([0.4, 0.6, 0.7, 0.8]))
     assert row["accuracy"] == pytest.approx((row["real_accuracy"] + row["fake_accuracy"]) / 2)
     assert (row["real_accuracy"], row["fake_accuracy"]) == (2 / 3, 3 / 4)
 
@@ -91,9 +91,9 @@ def test_the_row_adds_up_with_unequal_sizes():
 def test_bad_answers_are_refused_by_name(bad):
     good = np.array([0.5])
     with pytest.raises(ValueError, match="real_probs"):
-        ratings.match_row(np.array(bad), good)
+        match.match_row(np.array(bad), good)
     with pytest.raises(ValueError, match="fake_probs"):
-        ratings.match_row(good, np.array(bad))
+        match.match_row(good, np.array(bad))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_bad_answers_are_refused_by_name(bad):
     ],
 )
 def test_the_accuracys_interval_agrees_with_newcombes_published_ones(counts, low, high):
-    np.testing.assert_allclose(ratings.accuracy_interval(*counts), (low, high), atol=5e-5)
+    np.testing.assert_allclose(match.accuracy_interval(*counts), (low, high), atol=5e-5)
 
 
 @pytest.mark.parametrize(("real", "fake"), [(0.5, 0.5), (0.98, 0.9), (0.999, 0.02), (0.7, 0.2)])
@@ -114,25 +114,25 @@ def test_the_accuracys_interval_agrees_with_newcombes_published_ones(counts, low
 def test_the_accuracys_interval_holds_the_truth_at_its_nominal_rate(real, fake, n_real, n_fake):
     rng = np.random.default_rng(9)
     draws = zip(rng.binomial(n_real, real, 3000), rng.binomial(n_fake, fake, 3000), strict=True)
-    ends = np.array([ratings.accuracy_interval(r, n_real, f, n_fake) for r, f in draws])
+    ends = np.array([match.accuracy_interval(r, n_real, f, n_fake) for r, f in draws])
     share = ((ends[:, 0] <= (real + fake) / 2) & ((real + fake) / 2 <= ends[:, 1])).mean()
     assert 0.93 < share < (0.975 if 0.5 <= real <= 0.7 else 1)  # few images near an end: on the safe side
 
 
 def test_the_interval_has_a_width_at_its_ends_and_stays_in_range():
-    assert ratings.match_row(np.zeros(15), np.ones(15))["accuracy_low"] == pytest.approx(0.856, abs=0.001)
+    assert match.match_row(np.zeros(15), np.ones(15))["accuracy_low"] == pytest.approx(0.856, abs=0.001)
     for right in (0, 15):
-        low, high = ratings.accuracy_interval(right, 15, right, 15)
+        low, high = match.accuracy_interval(right, 15, right, 15)
         assert 0 <= low <= right / 15 <= high <= 1
         assert high - low > 0.1
 
 
 def test_a_match_is_within_noise_when_other_images_could_have_turned_it():
     half = np.tile([0.2, 0.8], 500)
-    assert ratings.match_row(half, half)["within_noise"] is True
-    assert ratings.match_row(np.zeros(20), np.full(20, 0.2))["within_noise"] is True  # a constant answer
+    assert match.match_row(half, half)["within_noise"] is True
+    assert match.match_row(np.zeros(20), np.full(20, 0.2))["within_noise"] is True  # a constant answer
     reals, fakes = answers(0, shift=0.2)
-    row = ratings.match_row(reals, fakes)
+    row = match.match_row(reals, fakes)
     assert row["within_noise"] is False
     assert 0.5 < row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
 

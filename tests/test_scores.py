@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from duel.scores import auc, calibration, calibration_error, fit_platt, sigmoid
+from duel.rules.scores import auc, calibration, calibration_error, fit_platt, sigmoid
 
 
 def test_auc_counts_pairs():

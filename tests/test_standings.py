@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from duel import standings
-from duel.ratings import MATCH_COLUMNS, SIDES, match_row
+from duel.rules import standings
+from duel.rules.match import MATCH_COLUMNS, SIDES, match_row
 
 
 def league(strength_g, strength_d, seed=0, images=200):

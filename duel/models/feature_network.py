@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from duel.device import fold_batch_norm, place
 from duel.errors import UsageError
-from duel.scores import FEATURE_NETWORK
+from duel.rules.scores import FEATURE_NETWORK
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

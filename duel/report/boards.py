@@ -10,7 +10,7 @@ import pandas as pd
 
 from duel.report.run_files import RunFiles, records
 from duel.report.tables import badges, decimal, percent
-from duel.standings import weather_columns
+from duel.rules.standings import weather_columns
 
 _count, _two, _three, _four = (partial(decimal, digits=digits) for digits in (0, 2, 3, 4))
 

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from duel.report.run_files import RunFiles, records
 from duel.report.tables import Heat, decimal, heat, percent
-from duel.standings import split, weather_columns
+from duel.rules.standings import split, weather_columns
 
 
 class HeatTable(NamedTuple):

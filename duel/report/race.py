@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 
-from duel.ratings import SIDES
 from duel.report.charts import INK, SERIES, Chart, draw
 from duel.report.generalisation import HeatTable
 from duel.report.race_words import CONTROLS, race_words
 from duel.report.run_files import RunFiles, records
 from duel.report.tables import Heat, decimal, heat, percent
-from duel.standings import race
+from duel.rules.match import SIDES
+from duel.rules.standings import race
 
 COLORS = {"generator": SERIES[1], "detector": SERIES[0]}  # near to the sides' colours in the matrices
 PLACES = {"generator": -0.07, "detector": 0.07}  # beside each other, so that both can be read

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from duel.errors import DuelError
-from duel.ratings import MATCH_COLUMNS
-from duel.standings import (
+from duel.rules.match import MATCH_COLUMNS
+from duel.rules.standings import (
     ENTRANT_COLUMNS,
     GUARD_COLUMNS,
     LEADERBOARD_COLUMNS,

@@ -7,7 +7,7 @@ import ray
 import torch
 
 from duel.families import DetectorSeason
-from duel.pfsp import apportion, pfsp
+from duel.rules.pfsp import apportion, pfsp
 from duel.sweep.trial import Trial
 from duel.train.detector import DetectorTrainer
 from duel.train.loop import mix

@@ -8,7 +8,7 @@ import torch
 
 from duel.families import GeneratorSeason
 from duel.metrics import KidScorer, feature_network
-from duel.pfsp import draw, pfsp
+from duel.rules.pfsp import draw, pfsp
 from duel.seeds import derive
 from duel.sweep.trial import Trial
 from duel.sweep.yardsticks import real_features

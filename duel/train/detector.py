@@ -13,7 +13,7 @@ from duel.losses import detector_loss
 from duel.models import build
 from duel.models.detector import Detector, calibrated
 from duel.models.inference import predict_logits
-from duel.scores import auc, calibration, calibration_error, sigmoid
+from duel.rules.scores import auc, calibration, calibration_error, sigmoid
 from duel.train.augment import blur, flip, jpeg, noise
 from duel.train.graphs import Values, recordable
 from duel.train.loop import Diverged, ImageFeed, Trainer, mix, seeded

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from duel.models.inference import predict
-from duel.ratings import match_row
+from duel.rules.match import match_row
 
 UNIT = 2.0**-8  # bfloat16's unit roundoff: 8 significant bits, rounded to nearest
 CPU = torch.device("cpu")

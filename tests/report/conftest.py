@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from duel.ratings import match_row
 from duel.report.images import animation, sheet
-from duel.standings import GUARD_COLUMNS, leaderboard, leave_one_out
+from duel.rules.match import match_row
+from duel.rules.standings import GUARD_COLUMNS, leaderboard, leave_one_out
 
 FAMILIES = {"generator": ["dcgan", "sagan"], "detector": ["cnn", "resnet18"]}
 OBJECTIVE = {"generator": "kid", "detector": "auc"}

@@ -14,7 +14,7 @@ from duel.errors import DuelError
 from duel.report import charts, tables
 from duel.report.page import write_report
 from duel.report.run_files import read_run
-from duel.standings import GUARD_COLUMNS
+from duel.rules.standings import GUARD_COLUMNS
 
 
 class Reader(HTMLParser):

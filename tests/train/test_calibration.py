@@ -9,8 +9,8 @@ from duel.errors import DuelError
 from duel.families import CnnSettings
 from duel.models.detector import Detector
 from duel.models.inference import predict, predict_logits
-from duel.ratings import match_row
-from duel.scores import auc, calibration_error
+from duel.rules.match import match_row
+from duel.rules.scores import auc, calibration_error
 from duel.train.detector import DetectorTrainer
 from duel.train.loop import Diverged
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from duel.ratings import MATCH_COLUMNS, SIDES, fit_ratings
+from duel.rules.match import MATCH_COLUMNS, SIDES
+from duel.rules.ratings import fit_ratings
 
 FIRST_SEASON = 1
 ENTRANT_COLUMNS = ["name", "side", "family", "season", "objective_name", "objective", "feature_network"]

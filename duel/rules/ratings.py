@@ -1,23 +1,10 @@
-"""One match's numbers, the win rule, and ratings from how many fakes were caught.
+"""Ratings of both sides on one scale, from how many fakes were caught."""
 
-Pure functions on arrays: no files, no networks. A change to a rule of the league is a change here; the tables that
-are drawn from many matches are in standings.py.
-"""
-
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, ndtri
-
-from duel.scores import auc, calibration_error
-
-SIDES = ("generator", "detector")
-MATCH_COLUMNS = [
-    "generator", "detector", "n_real", "n_fake", "accuracy", "accuracy_low", "accuracy_high", "within_noise",
-    "real_accuracy", "fake_accuracy", "auc", "calibration_error", "seen", "family_seen", "winner",
-]  # fmt: skip
+from scipy.special import expit
 
 MEAN_RATING = 1500.0
 POINTS_PER_NAT = 400 / np.log(10)  # Elo's scale: 400 points are odds of ten to one
@@ -25,83 +12,9 @@ PRIOR_SD = 350.0  # in points: what Glicko (Glickman 1999) gives a player of who
 PRECISION = (POINTS_PER_NAT / PRIOR_SD) ** 2  # of the prior, in nats
 RESAMPLES = 400
 CHUNK = 2**22  # numbers in one array of resamples: 32 MiB
-Z = float(ndtri(0.975))  # 95 % of a normal distribution lie within so many deviations
 
 Floats = NDArray[np.floating]
 Counts = NDArray[np.integer] | NDArray[np.floating]
-
-
-def decide(accuracy: float) -> str:
-    """The win rule: "detector" at an accuracy of 0.5 or more, "generator" below it.
-
-    Raises ValueError for a value that is no accuracy (NaN, or outside 0 to 1).
-    """
-    if not 0.0 <= accuracy <= 1.0:
-        raise ValueError(f"accuracy must lie in [0, 1], got {accuracy}")
-    return "detector" if accuracy >= 0.5 else "generator"
-
-
-def match_row(real_probs: Floats, fake_probs: Floats) -> dict[str, int | float | str | bool]:
-    """Score one match from a detector's answers.
-
-    real_probs, fake_probs: P(fake) for each real [n_real] and each fake [n_fake], in [0, 1].
-    An answer of 0.5 or more says "fake", so a constant answer is right on exactly one of the two classes and
-    its accuracy is exactly 0.5 whatever the constant. AUC is the Mann-Whitney statistic with ties at one half
-    (Hanley and McNeil 1982): P(a fake is scored above a real).
-
-    Returns MATCH_COLUMNS without the names, seen and family_seen: accuracy is the mean of real_accuracy and
-    fake_accuracy, accuracy_low and accuracy_high hold its 95 % interval (see accuracy_interval), and within_noise
-    says that 0.5 lies in it: another sample of images could have turned the match. Raises ValueError for an
-    empty array, a shape that is not one-dimensional, NaN, or a value outside [0, 1].
-    """
-    reals, fakes = _checked("real_probs", real_probs), _checked("fake_probs", fake_probs)
-    n_real, n_fake = len(reals), len(fakes)
-    real_right, fake_right = int((reals < 0.5).sum()), int((fakes >= 0.5).sum())
-    # In integers, because 1/49 + 48/49 in floats can fall below one and would turn a match at exactly 0.5.
-    accuracy = (real_right * n_fake + fake_right * n_real) / (2 * n_real * n_fake)
-    low, high = accuracy_interval(real_right, n_real, fake_right, n_fake)
-    return {
-        "n_real": n_real,
-        "n_fake": n_fake,
-        "accuracy": accuracy,
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "within_noise": low <= 0.5 <= high,
-        "real_accuracy": real_right / n_real,
-        "fake_accuracy": fake_right / n_fake,
-        "auc": auc(reals, fakes),
-        "calibration_error": calibration_error(reals, fakes),
-        "winner": decide(accuracy),
-    }
-
-
-def _checked(name: str, probs: Floats) -> NDArray[np.float64]:
-    values = np.asarray(probs, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"{name} must be a filled one-dimensional array, got shape {values.shape}")
-    if not ((values >= 0) & (values <= 1)).all():  # NaN fails both comparisons
-        raise ValueError(f"{name} must hold probabilities in [0, 1], got {values.min()} to {values.max()}")
-    return values
-
-
-def accuracy_interval(real_right: int, n_real: int, fake_right: int, n_fake: int) -> tuple[float, float]:
-    """95 % interval of the mean of two independent proportions, each from its own images.
-
-    Each proportion's Wilson interval (1927), and the distances of their ends joined as Newcombe (1998) does for
-    a difference and Zou and Donner (2008) for any sum: it stays in [0, 1] and has a width at 0 and 1, where the
-    usual one has none.
-    """
-    parts = [(right / n, *_wilson(right / n, n)) for right, n in ((real_right, n_real), (fake_right, n_fake))]
-    middle = sum(share for share, _, _ in parts) / 2
-    below = math.hypot(*(share - low for share, low, _ in parts)) / 2
-    above = math.hypot(*(high - share for share, _, high in parts)) / 2
-    return max(0.0, middle - below), min(1.0, middle + above)
-
-
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return centre - half, centre + half
 
 
 class Ratings(NamedTuple):
