@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from duel.errors import DuelError
 from duel.readings import REALS, Ground, read_all
-from duel.rules.match import MATCH_COLUMNS, match_row
+from duel.rules.match import match_row
+from duel.rules.tables import MATCHES, SCOUTING
 
 
 def play(generators: dict[str, Path], detectors: dict[str, Path], sparring: dict[str, list[str]],
@@ -26,7 +27,7 @@ def play(generators: dict[str, Path], detectors: dict[str, Path], sparring: dict
             known = sparring[detector]
             seen = {"seen": generator in known, "family_seen": families[generator] in {families[g] for g in known}}
             rows.append({"generator": generator, "detector": detector, **_row(ground, detector, generator), **seen})
-    return pd.DataFrame(rows, columns=MATCH_COLUMNS)
+    return pd.DataFrame(rows, columns=MATCHES.names)
 
 
 def in_weather(matches: pd.DataFrame, ground: Ground) -> pd.Series:
@@ -40,7 +41,7 @@ def scout(generators: dict[str, Path], detectors: dict[str, Path], ground: Groun
     read_all(generators, detectors, ground)
     pairs = [(g, d, _row(ground, d, g)) for g in generators for d in detectors]
     rows = [(g, d, row["fake_accuracy"], row["accuracy"]) for g, d, row in pairs]
-    return pd.DataFrame(rows, columns=["generator", "detector", "caught", "accuracy"])
+    return pd.DataFrame(rows, columns=SCOUTING.names)
 
 
 def _answers(ground: Ground, detector: str, images: str) -> NDArray[np.float32]:

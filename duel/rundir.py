@@ -13,12 +13,12 @@ from typing import Any, TextIO
 import pandas as pd
 
 from duel.errors import UsageError
+from duel.rules.tables import TABLES
 from duel.store import checked, inside, sweep_partials, write_atomically
 
 LOCK = ".lock"
 ERROR = "error.txt"  # the traceback of what ended a session, see duel.league
 NEEDED = {"name", "status", "seed", "settings", "trials_requested", "storage", "faces", "stages", "notes"}
-NAMES = {"trial", "name", "generator", "detector", "parent", "twin_of", "family", "kind"}  # columns that names are of
 
 
 class RunFolder:
@@ -121,21 +121,20 @@ class RunFolder:
             self.save()
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
-        """Write a CSV file of the run."""
-        write_atomically(self.path / name, table.to_csv(index=False).encode())
+        """Write a CSV file of the run, as duel.rules.tables has it."""
+        write_atomically(self.path / name, TABLES[name].checked(table).to_csv(index=False).encode())
 
     def read_table(self, name: str) -> pd.DataFrame:
         """Read a CSV file of the run; empty fields of text columns are empty strings.
 
         DuelError where the name of an entrant is none: it becomes a path, and others may have written the file.
         """
-        table = pd.read_csv(self.path / name)
-        for column in table.columns:
-            if column in ("reason", "feature_network"):
-                table[column] = table[column].fillna("").astype(str)
-            if column in NAMES:
-                for entrant in table[column].dropna().unique():
-                    checked(str(entrant))
+        table, known = pd.read_csv(self.path / name), TABLES[name]
+        for column in known.of_kind("word", "name") & set(table.columns):
+            table[column] = table[column].fillna("").astype(str)
+        for column in known.of_kind("name") & set(table.columns):
+            for entrant in set(table[column]) - {""}:
+                checked(entrant)
         return table
 
     def model(self, name: str) -> Path:

@@ -9,6 +9,7 @@ import pytest
 
 from duel import season, stages
 from duel.errors import DuelError
+from duel.rules.tables import TRIALS
 from duel.rundir import RunFolder
 from duel.stages import League
 
@@ -45,7 +46,9 @@ def outcome(status: str, reason: str) -> SimpleNamespace:
 
 
 def test_a_trials_failure_is_said_and_stands_in_its_table_alone(league, monkeypatch):
-    monkeypatch.setattr(season, "trial_row", lambda o, *_: {"trial": o.name, "status": o.status, "reason": o.reason})
+    blank = dict.fromkeys(TRIALS.names, "")
+    monkeypatch.setattr(season, "trial_row",
+                        lambda o, *_: blank | {"trial": o.name, "status": o.status, "reason": o.reason})  # fmt: skip
     monkeypatch.setattr(season, "save_entrants", lambda *_: None)
     monkeypatch.setattr(season, "spent", lambda _: {})
     job = SimpleNamespace(sweep=SimpleNamespace(objective="kid"), image_size=16)

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from duel.rules import standings
-from duel.rules.match import MATCH_COLUMNS, SIDES, match_row
+from duel.rules.match import SIDES, match_row
+from duel.rules.tables import LEADERBOARD, MATCHES
 
 
 def league(strength_g, strength_d, seed=0, images=200):
@@ -20,7 +21,7 @@ def league(strength_g, strength_d, seed=0, images=200):
             row = match_row(reals, fakes) | {"seen": seen, "family_seen": seen or j % 2 == 0}
             rows.append({"generator": f"g{i:02}", "detector": f"d{j:02}"} | row)
     names = [f"g{i:02}" for i in range(len(strength_g))] + [f"d{j:02}" for j in range(len(strength_d))]
-    return pd.DataFrame(rows, columns=MATCH_COLUMNS), entrants(names)
+    return pd.DataFrame(rows, columns=MATCHES.names), entrants(names)
 
 
 def entrants(names, **columns):
@@ -34,7 +35,7 @@ def test_the_leaderboard_follows_from_the_matches_with_pandas_alone():
     rng = np.random.default_rng(2)
     matches, people = league(rng.normal(1500, 300, 5), rng.normal(1500, 300, 4))
     board = standings.leaderboard(matches, people)
-    assert board.columns.tolist() == standings.LEADERBOARD_COLUMNS
+    assert board.columns.tolist() == LEADERBOARD.names
     assert len(board) == 9
     for row in board.to_dict("records"):
         mine = matches[matches[row["side"]] == row["name"]]
@@ -89,9 +90,9 @@ def test_a_bye_counts_as_nothing_played():
 
 
 def test_an_empty_league_has_a_table_too():
-    board = standings.leaderboard(pd.DataFrame(columns=MATCH_COLUMNS), entrants(["g00", "d00"]))
+    board = standings.leaderboard(pd.DataFrame(columns=MATCHES.names), entrants(["g00", "d00"]))
     assert board["played"].tolist() == [0, 0]
-    assert standings.leaderboard(pd.DataFrame(columns=MATCH_COLUMNS), entrants([])).empty
+    assert standings.leaderboard(pd.DataFrame(columns=MATCHES.names), entrants([])).empty
 
 
 def test_a_table_survives_its_csv(tmp_path):
@@ -158,21 +159,21 @@ def test_later_seasons_are_rated_on_the_scale_of_the_first():
 
 def test_the_guards_findings_go_to_generators_alone():
     matches, people = league([1500, 1500], [1500])
-    guard = pd.DataFrame([["g01", 0.1, 0.2, 0.3, 0.4, 0.5, "not faces"]], columns=["name", *standings.GUARD_COLUMNS])
+    guard = pd.DataFrame([["g01", 0.1, 0.2, 0.3, 0.4, 0.5, "not faces"]], columns=["name", *standings.GUARDED])
     board = standings.leaderboard(matches, people, guard).set_index("name")
-    assert board.loc["g01", standings.GUARD_COLUMNS].tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, "not faces"]
-    assert board.loc[["g00", "d00"], standings.GUARD_COLUMNS[:-1]].isna().all(axis=None)
+    assert board.loc["g01", standings.GUARDED].tolist() == [0.1, 0.2, 0.3, 0.4, 0.5, "not faces"]
+    assert board.loc[["g00", "d00"], standings.GUARDED[:-1]].isna().all(axis=None)
     assert board.loc[["g00", "d00"], "mark"].tolist() == ["", ""]
     pd.testing.assert_frame_equal(
-        board.drop(columns=standings.GUARD_COLUMNS),
-        standings.leaderboard(matches, people).set_index("name").drop(columns=standings.GUARD_COLUMNS),
+        board.drop(columns=standings.GUARDED),
+        standings.leaderboard(matches, people).set_index("name").drop(columns=standings.GUARDED),
     )
 
 
 def test_weather_is_averaged_through():
     matches, people = league([1500, 1500], [1500])
     board = standings.leaderboard(matches.assign(accuracy_jpeg50=[0.6, 0.9], accuracy_blur1=0.7), people)
-    assert board.columns.tolist() == [*standings.LEADERBOARD_COLUMNS, "accuracy_jpeg50", "accuracy_blur1"]
+    assert board.columns.tolist() == [*LEADERBOARD.names, "accuracy_jpeg50", "accuracy_blur1"]
     assert board.set_index("name")["accuracy_jpeg50"].to_dict() == pytest.approx({"g00": 0.6, "g01": 0.9, "d00": 0.75})
 
 

@@ -6,6 +6,7 @@ import pytest
 from duel import stages
 from duel.claim import Ousted
 from duel.errors import DuelError
+from duel.rules.tables import TABLES
 from duel.rundir import RunFolder
 from duel.stages import League
 from duel.sweep.job import States
@@ -51,13 +52,14 @@ def test_the_models_names_are_on_the_disk_first(league, monkeypatch):
     assert done == [league.run.path / "models", league.run.path, "copied"]
 
 
-@pytest.mark.parametrize("column", ["trial", "parent", "twin_of", "family", "generator", "detector", "name", "kind"])
 @pytest.mark.parametrize("name", ["../../../../Documents", "/etc", "a/../..", "..", "g01 dcgan"])
-def test_a_table_with_a_name_that_leads_elsewhere(league, column, name):
+@pytest.mark.parametrize("file", TABLES)
+def test_a_table_with_a_name_that_leads_elsewhere(league, file, name):
     """Whoever may write to the run's storage can write its tables, and their names become paths."""
-    pd.DataFrame({column: ["g01-dcgan", name, None]}).to_csv(league.run.path / "trials.csv")
-    with pytest.raises(DuelError, match="no name of a run's file"):
-        league.run.read_table("trials.csv")
+    for column in TABLES[file].of_kind("name"):
+        pd.DataFrame({column: ["g01-dcgan", name, None]}).to_csv(league.run.path / file)
+        with pytest.raises(DuelError, match="no name of a run's file"):
+            league.run.read_table(file)
     with pytest.raises(DuelError, match="no name of a run's file"):
         league.model(name)
 

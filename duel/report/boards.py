@@ -10,7 +10,16 @@ import pandas as pd
 
 from duel.report.run_files import RunFiles, records
 from duel.report.tables import badges, decimal, percent
-from duel.rules.standings import weather_columns
+from duel.rules.standings import GUARDED, weather_columns
+from duel.rules.tables import LEADERBOARD
+
+ACCURACIES = {
+    "mean_accuracy": "All", "seen_accuracy": "Seen", "unseen_accuracy": "Unseen", "new_family_accuracy": "New family",
+    "mean_real_accuracy": "On reals", "mean_fake_accuracy": "On fakes",
+}  # fmt: skip
+ALWAYS = ("mean_accuracy", "seen_accuracy", "unseen_accuracy")
+# Of leaderboard.csv, what is shown as part of another column, or says which table a row stands in.
+NOT_BY_ITSELF = {"side", "rating_low", "rating_high", "objective_name", "feature_network", "mark", "season"}
 
 _count, _two, _three, _four = (partial(decimal, digits=digits) for digits in (0, 2, 3, 4))
 
@@ -71,47 +80,33 @@ def _filled(values: pd.Series) -> bool:
 
 
 def _columns(run: RunFiles, side: str, rows: pd.DataFrame) -> list[Column]:
-    season = [Column("season", "Season", "in which it was trained", text=_count)] if len(run.seasons) > 1 else []
-    return [
-        Column("rank", "Rank", "by win rate, then mean accuracy, then rating", text=_count, optional=False),
-        Column("name", "Name", "season, side, trial, family", "word", str, optional=False),
-        Column("family", "Family", "kind of network", "word", str, optional=False),
-        *season,
-        Column("played", "Played", "matches", text=_count, group="Matches", optional=False),
-        Column("wins", "Won", "matches", text=_count, group="Matches", optional=False),
-        Column("losses", "Lost", "matches", text=_count, group="Matches", optional=False),
-        Column("win_rate", "Win rate", "won of played", group="Matches", optional=False),
-        Column(
-            "rating", "Rating", "from fakes caught, with its 95 % interval; both sides share one scale", text=_count,
-            optional=False,
-        ),
-        *_accuracies(side),
+    shown = [
+        _column("rank", "Rank", optional=False, text=_count),
+        *(_column(key, title, optional=False) for key, title in (("name", "Name"), ("family", "Family"))),
+        *([_column("season", "Season", text=_count)] if len(run.seasons) > 1 else []),
+        *(_column(key, title, "Matches", optional=False, text=_count)
+          for key, title in (("played", "Played"), ("wins", "Won"), ("losses", "Lost"))),
+        _column("win_rate", "Win rate", "Matches", optional=False),
+        _column("rating", "Rating", optional=False, text=_count),
+        *(_column(key, title, "Accuracy", optional=key not in ALWAYS) for key, title in ACCURACIES.items()),
+        _column("mean_auc", "AUC", "Answers", text=_four),
+        _column("mean_calibration_error", "Calib. error", "Answers", text=_three),
         _objective(side, rows),
-        *(_guard() if side == "generator" else []),
-        *_weather(rows),
+        *(_column(key, key.capitalize(), "Guard", text=percent if key == "copies" else _two) for key in GUARDED[:-1]),
     ]  # fmt: skip
+    placed = {column.key for column in shown} | NOT_BY_ITSELF
+    rest = [_column(key, key.replace("_", " ").capitalize()) for key in LEADERBOARD.names if key not in placed]
+    return [*shown, *rest, *_weather(rows)]
 
 
-def _accuracies(side: str) -> list[Column]:
-    good = "high is good" if side == "detector" else "low is good: its fakes pass"
-    always = ("mean_accuracy", "seen_accuracy", "unseen_accuracy")
-    numbers = [
-        ("mean_accuracy", "All", f"mean accuracy over its matches; {good}"),
-        ("seen_accuracy", "Seen", "mean accuracy where the detector trained on this generator"),
-        ("unseen_accuracy", "Unseen", "mean accuracy where it did not"),
-        ("new_family_accuracy", "New family", "mean accuracy where it trained on no generator of the family"),
-        ("mean_real_accuracy", "On reals", "share of reals that were told as such"),
-        ("mean_fake_accuracy", "On fakes", "share of fakes that were told as such"),
-    ]
-    answers = [
-        ("mean_auc", "AUC", "mean over its matches; does not depend on where the line is drawn", _four),
-        ("mean_calibration_error", "Calib. error", "stated confidence against share of right answers", _three),
-    ]
-    return [
-        *(Column(key, title, what, group="Accuracy", optional=key not in always)
-          for key, title, what in numbers),
-        *(Column(key, title, what, text=text, group="Answers") for key, title, what, text in answers),
-    ]  # fmt: skip
+def _column(key: str, title: str, group: str = "", optional: bool = True,
+            text: Callable[[Any], str] | None = None) -> Column:  # fmt: skip
+    """A column as the schema has it; text: how a value is written, if not by its kind and unit."""
+    known = next(column for column in LEADERBOARD.columns if column.name == key)
+    if known.kind != "number":
+        return Column(key, title, known.meaning, "word", str, group, optional)
+    return Column(key, title, known.meaning, "number", text or (percent if known.unit == "share" else _two), group,
+                  optional)  # fmt: skip
 
 
 def _objective(side: str, rows: pd.DataFrame) -> Column:
@@ -121,17 +116,6 @@ def _objective(side: str, rows: pd.DataFrame) -> Column:
     what = "distance to validation reals; low is good"
     network = ", ".join(sorted(set(rows["feature_network"]) - {""}))
     return Column("objective", "KID", what, text=_three, group="Objective", optional=False, under=network)
-
-
-def _guard() -> list[Column]:
-    numbers: list[tuple[str, str, str, Callable[[Any], str]]] = [
-        ("precision", "Precision", "share of fakes that lie among the reals", _two),
-        ("recall", "Recall", "share of reals that lie among the fakes", _two),
-        ("density", "Density", "how crowded by reals the places of its fakes are", _two),
-        ("coverage", "Coverage", "share of reals with a fake nearby", _two),
-        ("copies", "Copies", "share of fakes that are training faces", percent),
-    ]
-    return [Column(key, title, what, text=text, group="Guard") for key, title, what, text in numbers]
 
 
 def _weather(rows: pd.DataFrame) -> list[Column]:

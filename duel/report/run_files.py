@@ -8,25 +8,21 @@ from typing import Any
 import pandas as pd
 
 from duel.errors import DuelError
-from duel.rules.match import MATCH_COLUMNS
-from duel.rules.standings import (
-    ENTRANT_COLUMNS,
-    GUARD_COLUMNS,
-    LEADERBOARD_COLUMNS,
-    TOLD_WITHOUT,
-    leaderboard,
-    weather_columns,
+from duel.rules.standings import ENTRANT_COLUMNS, leaderboard
+from duel.rules.tables import (
+    ABSENT,
+    COLUMNS,
+    GUARD,
+    LEADERBOARD,
+    LEAVE_ONE_OUT,
+    MATCHES,
+    TRIALS,
+    TWIN_MATCHES,
+    TWINS,
+    Table,
 )
 
-TRIAL_COLUMNS = [
-    "trial", "side", "season", "family", "status", "reason", "objective_name", "objective", "images", "seconds",
-    "entrant", "parent", "settings", "feature_network",
-]  # fmt: skip
-WORDS = {
-    "trial", "side", "family", "status", "reason", "objective_name", "settings", "feature_network", "parent",
-    "generator", "detector", "winner", "name", "mark", "twin_of", "kind",
-}  # fmt: skip
-TRUTHS = {"entrant", "seen", "family_seen", "within_noise"}
+KIND = {column.name: column.kind for column in COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -78,17 +74,17 @@ def read_run(root: Path) -> RunFiles:
     if not (root / "run.json").is_file():
         raise DuelError(f"{root}: no run.json there, so it is no run folder")
     info = _json(root / "run.json")
-    trials = _table(root / "trials.csv", TRIAL_COLUMNS)
-    matches = _table(root / "matches.csv", MATCH_COLUMNS)
-    twins = _table(root / "twins.csv", [*TRIAL_COLUMNS, "twin_of", "kind"])
-    failed = pd.concat([table.loc[table["status"] == "failed", TRIAL_COLUMNS] for table in (trials, twins)])
+    trials = _table(root, TRIALS)
+    matches = _table(root, MATCHES)
+    twins = _table(root, TWINS)
+    failed = pd.concat([table.loc[table["status"] == "failed", TRIALS.names] for table in (trials, twins)])
     twins = twins[twins["status"] == "finished"]  # a failed one has no score to compare
-    twin_matches = _table(root / "twin_matches.csv", MATCH_COLUMNS)
+    twin_matches = _table(root, TWIN_MATCHES)
     if (root / "leaderboard.csv").is_file():
-        board = _table(root / "leaderboard.csv", LEADERBOARD_COLUMNS)
+        board = _table(root, LEADERBOARD)
     else:
-        board = _provisional_board(trials, matches, _table(root / "guard.csv", ["name", *GUARD_COLUMNS]))
-    left_out = _table(root / "leave_one_out.csv", ["detector", "family", ..., "mean"])
+        board = _provisional_board(trials, matches, _table(root, GUARD))
+    left_out = _table(root, LEAVE_ONE_OUT)
     histories = {
         path.parent.name: _json(path).get("history", []) for path in sorted(root.glob("models/*/metrics.json"))
     }
@@ -105,7 +101,7 @@ def _provisional_board(trials: pd.DataFrame, matches: pd.DataFrame, guard: pd.Da
     entrants = trials[trials["entrant"]].rename(columns={"trial": "name"})[ENTRANT_COLUMNS]
     known = matches["generator"].isin(entrants["name"]) & matches["detector"].isin(entrants["name"])
     try:
-        return _typed(leaderboard(matches[known], entrants, guard), LEADERBOARD_COLUMNS)
+        return _typed(leaderboard(matches[known], entrants, guard), LEADERBOARD)
     except ValueError as error:
         raise DuelError(f"no standings can be drawn from trials.csv and matches.csv: {error}") from error
 
@@ -120,8 +116,9 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _table(path: Path, columns: list[Any]) -> pd.DataFrame:
-    """A CSV file with these columns, filled where it lacks them; `...` stands for all others that it has."""
+def _table(root: Path, known: Table) -> pd.DataFrame:
+    """A CSV file with its columns, filled where it lacks them, and with those that its `more` stands for."""
+    path = root / known.file
     try:
         # As words first: a reason that reads "None" or a trial named "1e5" must stay what it is.
         table = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
@@ -129,19 +126,19 @@ def _table(path: Path, columns: list[Any]) -> pd.DataFrame:
         table = pd.DataFrame()
     except (OSError, ValueError) as error:
         raise DuelError(f"{path}: can't be read as CSV: {error}") from error
-    return _typed(table, columns)
+    return _typed(table, known)
 
 
-def _typed(table: pd.DataFrame, columns: list[Any]) -> pd.DataFrame:
-    others = [c for c in map(str, table) if c not in columns] if ... in columns else []
-    named = [c for column in columns for c in (others if column is ... else [column])]
-    table = table.reindex(columns=list(dict.fromkeys([*named, *weather_columns(table)])))
-    for column in table:
-        if column in WORDS:
+def _typed(table: pd.DataFrame, known: Table) -> pd.DataFrame:
+    there = [c for c in map(str, table) if c in known.names or c in known.others(table)]
+    table = table.reindex(columns=list(dict.fromkeys([*there, *known.names])))
+    for column in map(str, table):
+        kind = KIND.get(column, "number")
+        if kind in ("word", "name"):
             table[column] = table[column].fillna("").astype(str)
-        elif column in TRUTHS:
+        elif kind == "truth":
             told = table[column].fillna("").astype(str).str.lower()
-            table[column] = told.isin({"true", ""} if TOLD_WITHOUT.get(column) is True else {"true"})
+            table[column] = told.isin({"true", ""} if ABSENT.get(column) is True else {"true"})
         else:
             table[column] = pd.to_numeric(table[column], errors="coerce").astype(float)
-    return table.fillna({"season": TOLD_WITHOUT["season"]})
+    return table.fillna({"season": ABSENT["season"]})

@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from duel.report.run_files import RunFiles, records
+from duel.rules.match import THRESHOLD
 
 NOTHING = "\N{EN DASH}"
 SPACE = "\N{NO-BREAK SPACE}"
@@ -34,7 +35,7 @@ def percent(share: float) -> str:
     what lies below."""
     if math.isnan(share):
         return NOTHING
-    for threshold in (0.5, 1.0):
+    for threshold in (THRESHOLD, 1.0):
         if threshold - 0.0005 <= share < threshold:
             return f"{math.floor(share * 10_000) / 100:.2f}{SPACE}%"
     return f"{100 * share:.1f}{SPACE}%"
@@ -86,8 +87,8 @@ def _meeting(match: dict[str, Any]) -> Heat:
 
 def heat(accuracy: float, words: str) -> Heat:
     """A square that shows a mean accuracy."""
-    share = 0 if math.isnan(accuracy) else round(200 * abs(accuracy - 0.5))
-    return Heat(bare(accuracy), "generator" if accuracy < 0.5 else "detector", share, words)
+    share = 0 if math.isnan(accuracy) else round(200 * abs(accuracy - THRESHOLD))
+    return Heat(bare(accuracy), "generator" if accuracy < THRESHOLD else "detector", share, words)
 
 
 def bare(share: float) -> str:

@@ -9,10 +9,6 @@ from scipy.special import ndtri
 from duel.rules.scores import auc, calibration_error
 
 SIDES = ("generator", "detector")
-MATCH_COLUMNS = [
-    "generator", "detector", "n_real", "n_fake", "accuracy", "accuracy_low", "accuracy_high", "within_noise",
-    "real_accuracy", "fake_accuracy", "auc", "calibration_error", "seen", "family_seen", "winner",
-]  # fmt: skip
 THRESHOLD = 0.5  # P(fake) from which an answer says "fake", and accuracy from which the detector wins
 Z = float(ndtri(0.975))  # 95 % of a normal distribution lie within so many deviations
 
@@ -37,10 +33,10 @@ def match_row(real_probs: Floats, fake_probs: Floats) -> dict[str, int | float |
     its accuracy is exactly 0.5 whatever the constant. AUC is the Mann-Whitney statistic with ties at one half
     (Hanley and McNeil 1982): P(a fake is scored above a real).
 
-    Returns MATCH_COLUMNS without the names, seen and family_seen: accuracy is the mean of real_accuracy and
-    fake_accuracy, accuracy_low and accuracy_high hold its 95 % interval (see accuracy_interval), and within_noise
-    says that 0.5 lies in it: another sample of images could have turned the match. Raises ValueError for an
-    empty array, a shape that is not one-dimensional, NaN, or a value outside [0, 1].
+    Returns the columns of matches.csv without the names, seen and family_seen: accuracy is the mean of
+    real_accuracy and fake_accuracy, accuracy_low and accuracy_high hold its 95 % interval (see accuracy_interval),
+    and within_noise says that 0.5 lies in it: another sample of images could have turned the match. Raises
+    ValueError for an empty array, a shape that is not one-dimensional, NaN, or a value outside [0, 1].
     """
     reals, fakes = _checked("real_probs", real_probs), _checked("fake_probs", fake_probs)
     n_real, n_fake = len(reals), len(fakes)

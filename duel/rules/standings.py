@@ -8,36 +8,31 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from duel.rules.match import MATCH_COLUMNS, SIDES
+from duel.rules.match import SIDES
 from duel.rules.ratings import fit_ratings
+from duel.rules.tables import ABSENT, GUARD, LEADERBOARD, MATCHES
 
-FIRST_SEASON = 1
+FIRST_SEASON = ABSENT["season"]
 ENTRANT_COLUMNS = ["name", "side", "family", "season", "objective_name", "objective", "feature_network"]
-GUARD_COLUMNS = ["precision", "recall", "density", "coverage", "copies", "mark"]
-LEADERBOARD_COLUMNS = [
-    "side", "rank", "name", "family", "season", "played", "wins", "losses", "win_rate", "rating", "rating_low",
-    "rating_high", "mean_accuracy", "seen_accuracy", "unseen_accuracy", "new_family_accuracy",
-    "mean_real_accuracy", "mean_fake_accuracy", "mean_auc", "mean_calibration_error", "objective_name",
-    "objective", "feature_network", *GUARD_COLUMNS,
-]  # fmt: skip
+GUARDED = GUARD.names[1:]
+_ABSENT = {name: ABSENT[name] for name in ("season", "family_seen")}
 SHARES = ["accuracy", "real_accuracy", "fake_accuracy", "auc", "calibration_error"]
 RACE_COLUMNS = ["generators", "detectors", "matches", "accuracy", "fake_accuracy"]
-TOLD_WITHOUT = {"season": FIRST_SEASON, "family_seen": True}  # what a table that lacks a column is taken to say
 
 
 def weather_columns(table: pd.DataFrame) -> list[str]:
     """Columns accuracy_WEATHER, beside those that every table of matches or leaderboard has."""
-    return [c for c in map(str, table) if c.startswith("accuracy_") and c not in MATCH_COLUMNS]
+    return MATCHES.others(table)
 
 
 def leaderboard(matches: pd.DataFrame, entrants: pd.DataFrame, guard: pd.DataFrame | None = None) -> pd.DataFrame:
     """Both sides' tables from the matches played so far.
 
-    matches: MATCH_COLUMNS and any accuracy_WEATHER, one row a pair that has met (may be empty). entrants:
-    ENTRANT_COLUMNS, one row each. guard: name and GUARD_COLUMNS of generators. Without a season an entrant is of
+    matches: as matches.csv, a row for each pair that has met (may be empty). entrants:
+    ENTRANT_COLUMNS, one row each. guard: as guard.csv. Without a season an entrant is of
     the first; without family_seen no family is new.
 
-    Returns LEADERBOARD_COLUMNS and the mean of each accuracy_WEATHER, generators first, each side by rank. A side
+    Returns the columns of leaderboard.csv, generators first, each side by rank. A side
     is ranked by win rate, then mean accuracy (high is good for a detector, low for a generator), then rating, then
     objective (AUC high, KID low), then name; the order of the input rows plays no part. Ratings are whole points
     around 1500 for the entrants of the first season, with a 95 % interval (see fit_ratings). Accuracies, AUC and
@@ -53,11 +48,11 @@ def leaderboard(matches: pd.DataFrame, entrants: pd.DataFrame, guard: pd.DataFra
     board["win_rate"] = board["wins"] / board["played"].where(board["played"] > 0)
     board = _with_guard(_with_ratings(board, matches), guard)
     sides = [_ranked(board[board["side"] == side], side) for side in SIDES]
-    return pd.concat(sides, ignore_index=True)[LEADERBOARD_COLUMNS + weather_columns(matches)]
+    return pd.concat(sides, ignore_index=True)[LEADERBOARD.names + weather_columns(matches)]
 
 
 def _completed(table: pd.DataFrame) -> pd.DataFrame:
-    filled = {c: table[c].fillna(value) if c in table else value for c, value in TOLD_WITHOUT.items()}
+    filled = {c: table[c].fillna(value) if c in table else value for c, value in _ABSENT.items()}
     return table.assign(**filled)
 
 
@@ -95,10 +90,10 @@ def _with_ratings(board: pd.DataFrame, matches: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_guard(board: pd.DataFrame, guard: pd.DataFrame | None) -> pd.DataFrame:
-    """board with GUARD_COLUMNS, empty where nothing was measured."""
-    known = pd.DataFrame(columns=["name", *GUARD_COLUMNS]) if guard is None else guard
-    known = known.reindex(columns=["name", *GUARD_COLUMNS]).astype({"name": "str"}).set_index("name")
-    numbers = GUARD_COLUMNS[:-1]
+    """board with the guard's columns, empty where nothing was measured."""
+    known = pd.DataFrame(columns=GUARD.names) if guard is None else guard
+    known = known.reindex(columns=GUARD.names).astype({"name": "str"}).set_index("name")
+    numbers = GUARDED[:-1]
     known[numbers] = known[numbers].astype(float)
     return board.join(known, on="name").fillna({"mark": ""})
 
@@ -115,7 +110,7 @@ def _ranked(board: pd.DataFrame, side: str) -> pd.DataFrame:
 
 def _check_tables(matches: pd.DataFrame, entrants: pd.DataFrame) -> None:
     for what, table, columns in (
-        ("matches", matches, MATCH_COLUMNS),
+        ("matches", matches, MATCHES.names),
         ("entrants", entrants, ENTRANT_COLUMNS),
     ):
         if missing := [c for c in columns if c not in table]:
@@ -136,7 +131,7 @@ def _check_tables(matches: pd.DataFrame, entrants: pd.DataFrame) -> None:
 def race(matches: pd.DataFrame, entrants: pd.DataFrame) -> pd.DataFrame:
     """How the detectors of each season do on the generators of each season.
 
-    matches: MATCH_COLUMNS. entrants: name, season (a number, or any word that names a group, such as a control's).
+    matches: as matches.csv. entrants: name, season (a number, or any word that names a group, such as a control's).
     Returns RACE_COLUMNS, one row a pair of seasons that has met: season of the generators and of the detectors,
     matches, their mean accuracy and mean accuracy on fakes. Matches of anyone else are left out.
     """
@@ -160,7 +155,7 @@ def best_of_each(trials: pd.DataFrame) -> list[str]:
 def leave_one_out(twin_matches: pd.DataFrame, twins: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFrame:
     """How well detectors do on families of generators that nothing in their training showed them.
 
-    twin_matches: MATCH_COLUMNS. twins: trial (the twin's name), twin_of, kind and family; of these, the kinds
+    twin_matches: as the file. twins: trial (the twin's name), twin_of, kind and family; of these, the kinds
     without-FAMILY count. families: generator -> family. Returns a row an entrant that has such twins, best
     first: detector, family (its own), a column a family of generators (mean accuracy on all of its generators of
     the twin that was trained without it), and mean, of these columns.

@@ -13,6 +13,7 @@ from duel.losses import detector_loss
 from duel.models import build
 from duel.models.detector import Detector, calibrated
 from duel.models.inference import predict_logits
+from duel.rules.match import THRESHOLD
 from duel.rules.scores import auc, calibration, calibration_error, sigmoid
 from duel.train.augment import blur, flip, jpeg, noise
 from duel.train.graphs import Values, recordable
@@ -123,7 +124,7 @@ class DetectorTrainer(Trainer):
         p_reals, p_fakes = (sigmoid(scale * x + shift) for x in (on_reals, on_fakes))
         return {
             "auc": auc(on_reals, on_fakes),  # of the logits: a calibration has no say in it
-            "accuracy": float((np.mean(p_reals < 0.5) + np.mean(p_fakes >= 0.5)) / 2),
+            "accuracy": float((np.mean(p_reals < THRESHOLD) + np.mean(p_fakes >= THRESHOLD)) / 2),
             "calibration_error": calibration_error(p_reals, p_fakes),
         }
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from duel.device import autocast, fold_batch_norm, place, to_bytes, to_network
 from duel.losses import evasion_loss
 from duel.models.inference import predict
+from duel.rules.match import THRESHOLD
 from duel.train.loop import mix
 
 
@@ -37,7 +38,7 @@ class Rivals:
 
     def caught(self, fakes: np.ndarray, device: torch.device) -> float:
         """Share of uint8 fakes [N, 3, S, S] that the jury's members catch, in the mean."""
-        return float(np.mean([(predict(detector, fakes, device) >= 0.5).mean() for detector in self.jury]))
+        return float(np.mean([(predict(detector, fakes, device) >= THRESHOLD).mean() for detector in self.jury]))
 
 
 def prepared(detector: nn.Module, device: torch.device) -> nn.Module:

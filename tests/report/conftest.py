@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from duel.report.images import animation, sheet
 from duel.rules.match import match_row
-from duel.rules.standings import GUARD_COLUMNS, leaderboard, leave_one_out
+from duel.rules.standings import GUARDED, leaderboard, leave_one_out
+from duel.rules.tables import MATCHES, SCOUTING
 
 FAMILIES = {"generator": ["dcgan", "sagan"], "detector": ["cnn", "resnet18"]}
 OBJECTIVE = {"generator": "kid", "detector": "auc"}
@@ -96,7 +97,8 @@ def _matches(
             row |= {"seen": seen, "family_seen": seen or bool(rng.random() < 0.5)}
             changed = {f"accuracy_{w}": 0.5 + f * (row["accuracy"] - 0.5) for w, f in (("jpeg50", 0.8), ("blur1", 0.5))}
             rows.append({"generator": g["name"], "detector": d["name"], **row, **(changed if weather else {})})
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.reindex(columns=[*MATCHES.names, *MATCHES.others(table)])
 
 
 def _write_controls(rng: np.random.Generator, root: Path, chosen: pd.DataFrame) -> pd.DataFrame:
@@ -110,18 +112,18 @@ def _write_controls(rng: np.random.Generator, root: Path, chosen: pd.DataFrame) 
     ]
     twins = pd.concat([t.groupby("season").head(2).assign(twin_of=t["name"], kind=kind) for t, kind in kinds])
     twins = twins.assign(name=twins["twin_of"] + "." + twins["kind"], entrant=False)
-    played = pd.concat([_matches(rng, twins, chosen, False, True), _matches(rng, chosen, twins, False, True)])
+    played = pd.concat([_matches(rng, twins, chosen, False, False), _matches(rng, chosen, twins, False, False)])
     twins = twins.rename(columns={"name": "trial"})
     generators = chosen[~detectors]
     families = dict(zip(generators["name"], generators["family"], strict=True))
-    guard = pd.DataFrame({"name": generators["name"], **{c: rng.random(len(generators)) for c in GUARD_COLUMNS[:-1]}})
+    guard = pd.DataFrame({"name": generators["name"], **{c: rng.random(len(generators)) for c in GUARDED[:-1]}})
     guard["mark"] = (["", "not faces", "", "copies", "not faces, copies"] * len(guard))[: len(guard)]
     for name, table in (
         ("twins", twins),
         ("twin_matches", played),
         ("guard", guard),
         ("leave_one_out", leave_one_out(played, twins, families)),
-        ("scouting", pd.DataFrame(columns=["generator"])),
+        ("scouting", pd.DataFrame(columns=SCOUTING.names)),
     ):
         table.to_csv(root / f"{name}.csv", index=False)
     return guard

@@ -14,7 +14,7 @@ from duel.errors import DuelError
 from duel.report import charts, tables
 from duel.report.page import write_report
 from duel.report.run_files import read_run
-from duel.rules.standings import GUARD_COLUMNS
+from duel.rules.standings import GUARDED
 
 
 class Reader(HTMLParser):
@@ -275,7 +275,7 @@ def test_trials_of_later_seasons_follow_those_of_earlier_ones_in_the_chart(leagu
 
 OLD = ["season", "parent", "family_seen", "calibration_error", "within_noise", "accuracy_low", "accuracy_high",
        "new_family_accuracy", "mean_real_accuracy", "mean_fake_accuracy", "mean_auc", "mean_calibration_error",
-       *GUARD_COLUMNS]  # fmt: skip
+       *GUARDED]  # fmt: skip
 
 
 @pytest.mark.parametrize("with_board", [True, False])
