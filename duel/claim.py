@@ -14,12 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from duel.errors import DuelError, UsageError
 from duel.output import printable
-from duel.rundir import LOCK, RunFolder
-from duel.store import Store
+from duel.rundir import DRIVER, LOCK, RunFolder
+from duel.store import Store, write_atomically
 
 SIGN = "driver.json"
 PATIENCE = 30.0  # seconds for which an object store that fails is asked again; what fails is done the next time
-MOST_TEXT = 300
+MOST_TEXT, MOST_BYTES = 300, 1 << 16
+PROBE = "probe"  # what a run that was stopped as it tried its storage may have left there
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Ousted(DuelError):
 
 def read_sign(store: Store) -> Sign | None:
     """Who was the last to drive the run there; None where nobody has. OSError, DuelError if that can't be read."""
-    data = store.read(SIGN)
+    data = store.read(SIGN, most=MOST_BYTES)
     try:
         return None if data is None else _SIGN.validate_json(data)
     except ValidationError:
@@ -66,21 +67,33 @@ def drives_here(sign: Sign, folder: Path) -> bool:
     return (sign.host, sign.place) == (platform.node(), place_of(folder))
 
 
+def is_newest(sign: Sign, folder: Path) -> bool:
+    """Whether nobody has come further than this folder: its last driver is the one that signed, and no beat behind.
+
+    Wherever the folder has been moved to. One that was copied, or set back, while the driver worked is behind.
+    """
+    try:
+        ours = _SIGN.validate_json((folder / DRIVER).read_bytes())
+    except (OSError, ValidationError):
+        return False
+    return ours.driver == sign.driver and ours.beats >= sign.beats
+
+
 def check_free(root: str, folder: Path) -> None:
     """UsageError where the storage of a new run holds anything, or is where the run's own folder is to be."""
     store = Store(root, patience=0)
-    if "://" not in root:
-        here, there = folder.resolve(), Path(root).resolve()
+    if store.folder:
+        here, there = folder.resolve(), store.folder.resolve()
         if here.is_relative_to(there) or there.is_relative_to(here):
             raise UsageError(f"--storage {there.parent}: the run's own folder is {here}; give another, or no --storage")
     try:
-        found = store.names()
+        found = set(store.names()) - {PROBE}
     except OSError as error:
         raise UsageError(f"--storage {root}: can't be read: {error}") from None
     if found:
         raise UsageError(
             f"--storage: {root} holds {_what(store)} already; to go on with it: --resume {folder.name}, "
-            "with the same --storage; for a new run choose another --name"
+            "with the same --storage; for a new run choose another --name, or remove what is there"
         )
 
 
@@ -132,4 +145,5 @@ class Claim:
     def _write(self, working: bool) -> None:
         self._beats += 1
         sign = Sign(self._run.data["id"], self._driver, platform.node(), self._place, working, self._beats)
+        write_atomically(self._run.path / DRIVER, _SIGN.dump_json(sign))  # first: the folder is never behind its sign
         self.store.write(SIGN, _SIGN.dump_json(sign))

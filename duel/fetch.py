@@ -15,21 +15,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from duel.claim import PATIENCE, Sign, drives_here, read_sign
+from duel.claim import PATIENCE, PROBE, Sign, drives_here, is_newest, read_sign
 from duel.errors import DuelError, UsageError
 from duel.mirror import AT_ONCE, COPY, EVERY, LIST, STAYS
 from duel.rundir import LOCK, known, locked
-from duel.store import Store, checked, inside, write_atomically
+from duel.store import Store, checked, inside, sync, write_atomically
 
 STILL = 3 * EVERY  # a driver that has given no sign for so long is gone
 TRIES, PAUSE = 10, 1.0  # of reading a copy, seconds between them
 NOT_IN_A_REPORT = "work/"  # gigabytes of fakes, of use only to a run that goes on
 MADE_ANEW = "index.html"
+MOST_BYTES = 1 << 26  # of run.json and of the list of files
 ARRIVING = ".fetched"
 
 
 def fetch(folder: Path, storage: str, note: Callable[[str], None]) -> Sign | None:
-    """Bring a run's folder from its storage, unless this very folder was the last that drove the run.
+    """Bring a run's folder from its storage, unless nobody has come further than the folder (see duel.claim.is_newest).
 
     storage: the run's own root there. A complete run comes without its fakes. Returns the sign of the last driver; None
     where there was none. UsageError where neither has the run, where they have different ones, and while another driver
@@ -38,7 +39,7 @@ def fetch(folder: Path, storage: str, note: Callable[[str], None]) -> Sign | Non
     store, ours = Store(storage, PATIENCE), known(folder)
     try:
         sign = read_sign(store)
-        others = sign is None and bool(set(store.names()) - {"probe"})
+        others = sign is None and bool(set(store.names()) - {PROBE})
     except OSError as error:
         raise DuelError(f"--resume {folder.name}: its storage {storage} can't be read: {error}") from None
     if others or (sign is None and not ours):
@@ -48,12 +49,14 @@ def fetch(folder: Path, storage: str, note: Callable[[str], None]) -> Sign | Non
         return None
     if ours and ours.get("id") != sign.run:
         raise UsageError(f"--resume {folder.name}: {folder} holds another run than {storage}; move one of them away")
-    if ours and (ours.get("status") == "complete" or drives_here(sign, folder)):
+    newest = bool(ours) and is_newest(sign, folder)
+    if ours.get("status") == "complete" or (newest and drives_here(sign, folder)):
         return sign
-    if sign.working:
+    if sign.working and not drives_here(sign, folder):
         _wait_for_end(folder.name, store, sign, note)
-    note(f"taking the run from {storage}")
-    _bring(folder, store, sign)
+    if not newest:
+        note(f"taking the run from {storage}")
+        _bring(folder, store, sign)
     return sign
 
 
@@ -88,6 +91,9 @@ def _bring(folder: Path, store: Store, sign: Sign) -> None:
         for new in arriving.iterdir():
             os.replace(new, folder / new.name)
         arriving.rmdir()
+        for path in (*folder.rglob("*"), folder):
+            if path.is_dir():
+                sync(path)
         write_atomically(folder / "run.json", json.dumps(data, indent=1).encode())
 
 
@@ -100,10 +106,10 @@ def _delete(path: Path) -> None:
 
 def _listed(run: str, store: Store) -> dict[str, str]:
     """The digest of every file that is to be fetched."""
-    listed = store.read(LIST)
+    listed = store.read(LIST, most=MOST_BYTES)
     if listed is None:
         raise UsageError(f"--resume {run}: {store.root} holds nothing of it but its trials")
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         digests = json.loads(listed)
         if isinstance(digests, dict) and "run.json" in digests and all(isinstance(d, str) for d in digests.values()):
             for name in digests:
@@ -119,9 +125,11 @@ def _checked_state(state: bytes, run: str, store: Store, sign: Sign) -> dict[str
     try:
         data = json.loads(state)
         there, status = data["storage"], data["status"]
-    except (ValueError, KeyError, TypeError):
+        begun_with = data["faces"]["fingerprint"]  # else any pictures of this machine would do
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DuelError(f"{store.root}/{COPY}/run.json is no duel run") from None
-    if data.get("id") != sign.run or not isinstance(there, str) or not isinstance(status, str):
+    texts = all(isinstance(text, str) and text for text in (there, status, begun_with))
+    if data.get("id") != sign.run or not texts:
         raise DuelError(f"{store.root}/{COPY}/run.json is not of the run that its driver signed for")
     if there.partition("?")[0] != store.root.partition("?")[0]:
         raise UsageError(f"--resume {run}: its run.json in {store.root} says that the run is kept in {there[:300]!r}")
@@ -132,7 +140,7 @@ def _copied(store: Store, name: str, digest: str) -> bytes:
     """A file's bytes: those of the list, or, where the driver died between a file and the list, the newer ones."""
     before = None
     for _ in range(TRIES):
-        data = store.read(f"{COPY}/{name}", plain=True)
+        data = store.read(f"{COPY}/{name}", plain=True, most=MOST_BYTES if name == "run.json" else None)
         if data is not None and (hashlib.sha256(data).hexdigest() == digest or data == before):
             return data
         before = data

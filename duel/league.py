@@ -13,11 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from duel import __version__, paths
-from duel.claim import Sign, check_free
+from duel.claim import Sign, check_free, is_newest
 from duel.cluster.surroundings import look
 from duel.config import Sweep, load_sweep, parse_sweep
 from duel.errors import DuelError, UsageError
 from duel.fetch import fetch
+from duel.mirror import mirrored
 from duel.output import Output, complain, printable, say
 from duel.rundir import RunFolder, known, now
 from duel.session import play
@@ -111,6 +112,9 @@ def _resume(out: Path, name: str, storage: str | None, address: str | None, max_
         from duel.report.page import write_report
 
         complain(f"run {name} is complete already")
+        if seen and seen.working and is_newest(seen, run.path):  # the storage was away at its end
+            with mirrored(run, complain, seen) as copied:
+                copied()
         report = out / name / "index.html"
         if not report.exists():
             write_report(run.path)

@@ -19,14 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from duel.claim import SIGN, Claim, Ousted, Sign
-from duel.errors import DuelError
-from duel.rundir import ERROR, LOCK, RunFolder
+from duel.rundir import DRIVER, ERROR, LOCK, RunFolder
 from duel.store import NAME, sweep_partials
 
 EVERY = 20.0  # seconds between two copies
 AT_ONCE = 4  # files on their way: an object store answers slowly; what comes from there is in memory, fakes too
 COPY, LIST = "run", "copied.json"
-STAYS = ("tune", LOCK, ERROR)  # of the driver's machine alone
+STAYS = ("tune", LOCK, DRIVER, ERROR)  # of the driver's machine alone
 STOP = signal.SIGTERM  # what ends a run in good order, see duel.interrupt
 
 Copied = Callable[[], bool]  # has all that is in the folder copied now; False where that failed, for the moment
@@ -65,6 +64,7 @@ class _Mirror:
     def __init__(self, run: RunFolder, claim: Claim, note: Callable[[str], None]):
         self.stop = threading.Event()
         self.ousted: Ousted | None = None
+        self._found_by: threading.Thread | None = None  # who saw it first, and so tells it
         self._run, self._claim, self._note, self._store = run, claim, note, claim.store
         self._there: dict[str, str] = {}  # file -> digest, of what an earlier session has copied
         self._copied: dict[str, tuple[int, int, str]] = {}  # file -> its time, size and digest
@@ -72,12 +72,13 @@ class _Mirror:
 
     def work(self) -> None:
         """Copy again and again until told to stop."""
-        main = threading.main_thread().ident
         while not self.stop.is_set() and self.ousted is None:
             self._try()
-            if self.ousted and main and callable(signal.getsignal(STOP)):
+            if self._found_by is threading.current_thread():
                 self._note(str(self.ousted))
-                signal.pthread_kill(main, STOP)
+                main = threading.main_thread().ident
+                if main and callable(signal.getsignal(STOP)):
+                    signal.pthread_kill(main, STOP)
             self.stop.wait(EVERY)
 
     def copied(self) -> bool:
@@ -97,23 +98,28 @@ class _Mirror:
 
     def _leave_nothing(self) -> bool:
         try:
+            self._claim.check()
             for name in (COPY, LIST, SIGN):
                 self._store.remove(name)
+        except Ousted:
+            return True  # it is another's
         except OSError:
             return False
         return True
 
     def _try(self, working: bool = True) -> bool:
         with self._one:
+            if self.ousted:
+                return False
             try:
                 self._claim.check()
                 self._copy()
                 self._claim.renew(working)
                 self._failing = False
             except Ousted as error:
-                self.ousted = error
+                self.ousted, self._found_by = error, threading.current_thread()
                 return False
-            except (OSError, DuelError) as error:
+            except Exception as error:  # a broken database, say: what can't be copied now is tried again
                 if not self._failing:
                     reason = " ".join(str(error).split())[:200]
                     self._note(f"{self._store.root} can't be written to; trying again: {reason}")
@@ -126,23 +132,25 @@ class _Mirror:
         if not self._copied:
             self._there = self._copied_before()
         state = (folder / "run.json").read_bytes()
+        there = sorted(folder.rglob("*"))
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(self._copy_file, filter(self._is_new, sorted(folder.rglob("*")))):
+            for _ in pool.map(self._copy_file, filter(self._is_new, there)):
                 if time.monotonic() - self._signed > EVERY:
                     self._claim.renew()
                     self._signed = time.monotonic()
-        digests = {name: digest for name, (_, _, digest) in self._copied.items()}
+        names = {path.relative_to(folder).as_posix() for path in there}  # not what the run has removed since
+        digests = {name: digest for name, (_, _, digest) in self._copied.items() if name in names}
         digests["run.json"] = hashlib.sha256(state).hexdigest()
         self._store.write(LIST, json.dumps(digests).encode())
         self._store.write(f"{COPY}/run.json", state, plain=True)
 
     def _copied_before(self) -> dict[str, str]:
         """What the list says; nothing where there is none that can be read: all is copied then."""
-        if "://" not in self._store.root:
-            sweep_partials(Path(self._store.root, COPY))
+        if self._store.folder:
+            sweep_partials(self._store.folder / COPY)
         try:
             listed = json.loads(self._store.read(LIST) or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return listed if isinstance(listed, dict) else {}
 
@@ -150,10 +158,13 @@ class _Mirror:
         name = path.relative_to(self._run.path)
         if name.parts[0] in (*STAYS, "run.json") or path.suffix in (".partial", ".db-journal"):
             return False
-        if not all(NAME.fullmatch(part) for part in name.parts):  # what somebody has put there, see duel.fetch
+        # Drafts, and what somebody else has put there: see duel.fetch.
+        if not all(NAME.fullmatch(part) and not part.startswith(".") for part in name.parts):
             return False
         try:
-            return path.is_file() and self._copied.get(name.as_posix(), ())[:2] != _version(path)
+            return (
+                path.is_file() and not path.is_symlink() and self._copied.get(name.as_posix(), ())[:2] != _version(path)
+            )
         except FileNotFoundError:  # the run has removed it meanwhile
             return False
 

@@ -2,23 +2,62 @@
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NotRequired, Required, TextIO
 
 import pandas as pd
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from duel.errors import UsageError
 from duel.rules.tables import TABLES
 from duel.store import checked, inside, sweep_partials, write_atomically
 
-LOCK = ".lock"
-ERROR = "error.txt"  # the traceback of what ended a session, see duel.league
-NEEDED = {"name", "status", "seed", "settings", "trials_requested", "storage", "faces", "stages", "notes"}
+LOCK, DRIVER = ".lock", ".driver.json"  # the second: of the last session that drove the run here, see duel.claim
+ERROR = "error.txt"  # the traceback of what ended a session, see duel.session
+
+
+class _Stage(TypedDict, total=False):
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
+    name: Required[str]
+    finished: Required[bool]
+    seconds: float
+    started: str
+
+
+class _State(TypedDict):
+    """What of run.json is read again. None: of a run that had not come so far."""
+
+    __pydantic_config__ = ConfigDict(extra="allow", strict=True)  # type: ignore[misc]
+    name: str | None
+    status: str
+    seed: int | None
+    settings: dict[str, Any] | None
+    trials_requested: int | None
+    storage: str | None
+    faces: dict[str, Any] | None
+    stages: list[_Stage]
+    notes: list[str]
+    id: NotRequired[str | None]
+    seasons: NotRequired[int]
+    weather: NotRequired[list[str]]
+    versions: NotRequired[dict[str, str]]
+    earlier_versions: NotRequired[list[dict[str, str]]]
+    yardsticks: NotRequired[dict[str, float]]
+    hardware: NotRequired[dict[str, Any]]
+    command: NotRequired[list[str]]
+    created: NotRequired[str]
+    duel_version: NotRequired[str]
+
+
+_STATE = TypeAdapter(_State)
+NEEDED = set(_State.__required_keys__)
 
 
 class RunFolder:
@@ -44,22 +83,27 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """An earlier run. UsageError where there is none."""
+        """An earlier run. UsageError where there is none, or its folder is not as duel makes it."""
         if not (path / "run.json").is_file():
             known = ", ".join(sorted(p.parent.name for p in path.parent.glob("*/run.json"))) or "none"
             raise UsageError(f"--resume {path.name}: no run.json in {path}; runs there: {known}")
+        _refuse_links(path)
         try:
             run = cls(path)
             sweep_partials(path)
-            for draft in path.glob("models/.*"):  # of a model, see duel.checkpoint
+            for draft in path.glob("models/.*-????????"):  # of a model, see duel.checkpoint
                 shutil.rmtree(draft, ignore_errors=True)
             data = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"--resume {path.name}: {path / 'run.json'} can't be read: {error}") from None
-        missing = NEEDED - (set(data) if isinstance(data, dict) else set())
-        if missing:
-            lacks = ", ".join(sorted(missing))
-            raise UsageError(f"--resume {path.name}: {path / 'run.json'} is no duel run: it lacks {lacks}")
+        try:
+            _STATE.validate_python(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise UsageError(
+                f"--resume {path.name}: {path / 'run.json'} is no duel run: {where}: {first['msg']}"
+            ) from None
         run.data = data
         return run
 
@@ -83,7 +127,7 @@ class RunFolder:
     def discard(self) -> None:
         """Give the name back: for a run that ended before any work was done."""
         shutil.rmtree(self.path / "fakes", ignore_errors=True)
-        for name in ("run.json", LOCK):
+        for name in ("run.json", LOCK, DRIVER):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):  # files of somebody else's stay
             self.path.rmdir()
@@ -151,9 +195,20 @@ def known(folder: Path) -> dict[str, Any]:
     """What run.json in the folder says; nothing where there is none that can be read."""
     try:
         data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def _refuse_links(path: Path) -> None:
+    """UsageError for a folder in which a link lies: duel makes none, and one leads what is written elsewhere."""
+    for folder, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            if os.path.islink(os.path.join(folder, name)):
+                raise UsageError(
+                    f"--resume {path.name}: {os.path.join(folder, name)} is a link, and a run's folder has none; "
+                    "put in its place what it leads to, or remove it"
+                )
 
 
 @contextmanager
@@ -182,7 +237,8 @@ def _check_free(path: Path) -> None:
 
 
 def _lock(path: Path) -> TextIO:
-    handle = open(path / LOCK, "w")  # noqa: SIM115 - held for as long as the run lives
+    # Held for as long as the run lives; a link is not followed, and what is there not emptied.
+    handle = open(path / LOCK, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))  # noqa: SIM115
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -194,6 +250,10 @@ def _lock(path: Path) -> TextIO:
 def check_same_faces(run: RunFolder, fingerprint: str) -> None:
     """A resumed run must see the faces it began with. UsageError if not."""
     before = run.data["faces"].get("fingerprint")
+    if before is None and run.has_work():
+        raise UsageError(
+            f"--resume {run.path.name}: {run.path / 'run.json'} does not say which faces the run began with"
+        )
     if before not in (None, fingerprint):
         raise UsageError(
             f"--faces {run.data['faces']['source']}: the images have changed since run {run.path.name} began "

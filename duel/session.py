@@ -18,6 +18,7 @@ from duel.errors import DuelError
 from duel.interrupt import stop_in_two_steps
 from duel.mirror import mirrored
 from duel.rundir import ERROR, RunFolder
+from duel.store import write_atomically
 
 if TYPE_CHECKING:
     from duel.stages import League
@@ -104,6 +105,6 @@ def _unforeseen(error: Exception, folder: Path, going: bool) -> DuelError:
         if going:
             file, hint = Path(tempfile.mkdtemp(prefix="duel-error-")) / ERROR, f"no run {folder.name} is kept"
         text = "".join(traceback.format_exception(error))
-        file.write_text(text, encoding="utf-8", errors="backslashreplace")
+        write_atomically(file, text.encode("utf-8", errors="backslashreplace"))
     line = " ".join(str(cause).split())[:300]
     return DuelError(f"{type(cause).__name__}: {line} (all of it in {file}; {hint})")

@@ -24,7 +24,7 @@ from duel.rundir import RunFolder, check_same_faces, now
 from duel.seeds import derive
 from duel.store import Store, sync
 from duel.sweep.job import LEGACIES, STATES
-from duel.sweep.yardsticks import start_yardsticks
+from duel.sweep.yardsticks import FEATURES, start_yardsticks
 from duel.tasks import Room, Task
 from duel.weather import Weather, parse_weather
 
@@ -84,9 +84,11 @@ class League:
         store, token = Store(self.storage, patience=0), str(derive(self.seed, now()))
         try:
             store.write("probe/driver", token.encode())
-            read = probe_storage(self.storage, cluster.fit(self.sweep.generators.resources), self.progress.note)
-            seen = read == token and store.read("probe/worker") == token.encode()
-            store.remove("probe")
+            try:
+                read = probe_storage(self.storage, cluster.fit(self.sweep.generators.resources), self.progress.note)
+                seen = read == token and store.read("probe/worker") == token.encode()
+            finally:
+                store.remove("probe")
         except OSError as error:
             raise UsageError(f"--storage {self.storage}: can't be written to and read: {error}") from None
         if not seen:
@@ -184,10 +186,18 @@ class League:
         for folder in (self.run.path / "models", self.run.path):
             if folder.exists():
                 sync(folder)
-        if self.copied():
+        self._remove([f"{STATES}/{name}" for name in trials])
+
+    def _remove(self, names: list[str]) -> None:
+        """From the storage, once the copy there is up to date."""
+        if not self.copied():
+            return
+        try:
             store = Store(self.storage)
-            for name in trials:
-                store.remove(f"{STATES}/{name}")
+            for name in names:
+                store.remove(name)
+        except OSError as error:
+            self.progress.note(f"{self.storage}: what is no longer needed can't be removed: {error}")
 
     def trial_room(self, side: str) -> Room:
         """What each trial of a side reserves; a twin too, which differs from its entrant in one thing alone."""
@@ -210,9 +220,7 @@ class League:
     def finish(self) -> Path:
         """Mark the run as complete and write its report."""
         self.progress.end()
-        if self.copied():
-            for folder in (LEGACIES, STATES):
-                Store(self.storage).remove(folder)
+        self._remove([LEGACIES, STATES, *([FEATURES] if self.run.data.get("storage") else [])])
         (self.run.path / "index.html").unlink(missing_ok=True)  # after an earlier season, it says that the run goes on
         self.run.update(status="complete", hardware=describe(self.cluster.joined).hardware())
         report = write_report(self.run.path)

@@ -45,9 +45,19 @@ class Store:
             raise UsageError(f"--storage {root}: {error}; give a folder or a URI such as s3://bucket/folder") from None
         self._local = isinstance(self._fs, pyarrow.fs.LocalFileSystem)
 
-    def read(self, name: str, plain: bool = False) -> bytes | None:
-        """The file's bytes, or None where there is none. plain: as written with `plain`."""
+    @property
+    def folder(self) -> Path | None:
+        """The root, where it is a folder of this machine's file system."""
+        return Path(self._base) if self._local else None
+
+    def read(self, name: str, plain: bool = False, most: int | None = None) -> bytes | None:
+        """The file's bytes, or None where there is none. plain: as written with `plain`.
+
+        most: DuelError where it has more bytes, before any is read.
+        """
         path = self._path(name)
+        if most is not None and (size := self._patiently(lambda: self._fs.get_file_info(path).size) or 0) > most:
+            raise DuelError(f"{self.root}/{name} has {size:,} bytes, and should have {most:,} at most")
         return self._patiently(lambda: self._read(path, plain))
 
     def write(self, name: str, data: bytes | memoryview, plain: bool = False) -> None:

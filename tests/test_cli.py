@@ -193,6 +193,22 @@ def test_a_broken_run_json(command, tmp_path, text):
     assert "run.json" in err
 
 
+WRONG_TYPES = {"faces": "text", "versions": ["a"], "stages": [1], "command": 5, "seasons": None, "notes": {},
+               "seed": "7", "storage": 5, "weather": "jpeg50", "settings": [], "status": None, "id": 5}  # fmt: skip
+
+
+@pytest.mark.parametrize("status", ["running", "complete"])
+@pytest.mark.parametrize("key", WRONG_TYPES)
+def test_a_run_json_of_the_wrong_types(command, tmp_path, key, status):
+    folder = tmp_path / "out" / "mine"
+    complete_run(folder)
+    data = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**data, "status": status, key: WRONG_TYPES[key]}))
+    code, _, err = command("--resume", "mine")
+    assert code == 2
+    assert f"run.json is no duel run: {key}" in err
+
+
 def test_an_output_folder_that_is_a_file(command, tmp_path):
     (tmp_path / "out").write_text("in the way")
     code, _, err = command("--sweep", TINY, "--name", "a")

@@ -1,5 +1,6 @@
 """A run's folder on its storage: another machine can read a complete run there, or go on with one that broke off."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,11 +25,12 @@ def quick(monkeypatch):
     """Drivers give signs so often that a test needn't wait."""
     monkeypatch.setattr(mirror, "EVERY", 0.1)
     monkeypatch.setattr(fetch, "STILL", 0.5)
+    monkeypatch.setattr(fetch, "PAUSE", 0.01)
 
 
 def new_run(folder: Path, storage: Path, ident: str = "this run") -> RunFolder:
     """A run that has begun its work."""
-    data = dict.fromkeys(("name", "seed", "settings", "trials_requested", "faces"))
+    data = {**dict.fromkeys(("name", "seed", "settings", "trials_requested")), "faces": {"fingerprint": "f"}}
     stages = [{"name": "generators", "finished": False}]
     return RunFolder.create(folder, {**data, "id": ident, "status": "running", "storage": str(storage),
                                      "stages": stages, "notes": []})  # fmt: skip
@@ -47,7 +49,8 @@ def some_work(run: RunFolder) -> None:
 
 
 def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    own = (".lock", ".driver.json")
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name not in own}
 
 
 def test_a_run_goes_on_elsewhere(tmp_path, quick):
@@ -200,9 +203,15 @@ def test_a_new_run_is_refused_a_storage_that_holds_another(tmp_path, quick):
 
 
 @pytest.mark.parametrize("storage", ["reports/r", "reports/r/storage", "reports"])
-def test_a_storage_is_not_the_runs_own_folder(tmp_path, storage):
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_storage_is_not_the_runs_own_folder(tmp_path, storage, scheme):
     with pytest.raises(UsageError, match="run's own folder"):
-        check_free(str(tmp_path / storage), tmp_path / "reports" / "r")
+        check_free(f"{scheme}{tmp_path / storage}", tmp_path / "reports" / "r")
+
+
+def test_what_a_trial_of_the_storage_has_left_does_not_take_the_name(tmp_path):
+    (tmp_path / "storage" / "probe").mkdir(parents=True)
+    check_free(str(tmp_path / "storage"), tmp_path / "r")
 
 
 @pytest.mark.parametrize("file", ["trials/g00-dcgan/state.pt", "photograph.jpg"])
@@ -248,6 +257,69 @@ def test_a_copied_folder_takes_the_run_over_from_the_storage(tmp_path, quick):
         second.update(status="further")
     fetch.fetch(first, str(storage), print)
     assert fetch.known(first)["status"] == "further"
+
+
+def test_a_moved_folder_is_the_newest_and_stays_as_it_is(tmp_path, quick):
+    """On another path, or where the host is called otherwise by now: what the storage lacked is still there."""
+    run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
+    ended(run, tmp_path / "storage")
+    (run.path / "matches.csv").write_text("made when the storage was away")
+    (tmp_path / "head").rename(tmp_path / "moved")
+    seen = fetch.fetch(tmp_path / "moved" / "r", str(tmp_path / "storage"), pytest.fail)
+    with mirror.mirrored(RunFolder.open(tmp_path / "moved" / "r"), pytest.fail, seen):
+        pass
+    assert (tmp_path / "storage" / "run" / "matches.csv").exists()
+
+
+def test_a_folder_that_was_set_back_takes_what_the_storage_has(tmp_path, quick):
+    """As by a snapshot of the disk: the same host, path and lock, but of an earlier moment."""
+    run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
+    with mirror.mirrored(run, pytest.fail) as copied:
+        assert copied()
+        before = {path: path.read_bytes() for path in run.path.iterdir() if path.name != ".lock"}
+        some_work(run)
+        assert copied()
+    run.close()
+    shutil.rmtree(run.path / "models")
+    for path, data in before.items():
+        path.write_bytes(data)
+    fetch.fetch(run.path, str(tmp_path / "storage"), print)
+    assert (run.path / "models" / "a" / "model.safetensors").exists()
+
+
+def test_a_database_that_cant_be_copied_does_not_end_the_copying(tmp_path, quick):
+    notes: list[str] = []
+    run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
+    with mirror.mirrored(run, notes.append) as copied:
+        (run.path / "optuna.db").write_bytes(b"no database" * 1000)
+        assert not copied()
+        (run.path / "optuna.db").unlink()
+        some_work(run)
+        assert copied()
+    assert "file is not a database" in notes[0]
+
+
+def test_what_the_run_has_removed_is_not_fetched(tmp_path, quick):
+    run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
+    with mirror.mirrored(run, pytest.fail) as copied:
+        some_work(run)
+        (run.path / "models" / ".a-draft000").mkdir()
+        (run.path / "models" / ".a-draft000" / "config.json").write_text("half")
+        assert copied()
+        (run.path / "work" / "fakes.npy").unlink()
+    fetch.fetch(tmp_path / "here" / "r", str(tmp_path / "storage"), print)
+    assert files(tmp_path / "here" / "r") == {"run.json", "optuna.db", "models/a/model.safetensors"}
+
+
+def test_a_run_without_work_leaves_its_successors_sign_alone(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(mirror, "EVERY", 60)
+    run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
+    run.update(stages=[])
+    with mirror.mirrored(run, pytest.fail) as copied:
+        assert copied()
+        change(tmp_path / "storage" / SIGN, driver="another")
+        before = state_of(tmp_path / "storage")
+    assert state_of(tmp_path / "storage") == before
 
 
 def test_two_folders_that_take_a_run_up_at_once(tmp_path, quick):
@@ -319,7 +391,7 @@ def test_what_a_killed_writer_left_is_swept(tmp_path, quick):
     run = new_run(tmp_path / "head" / "r", tmp_path / "storage")
     ended(run, tmp_path / "storage")
     left = [run.path / "work" / ".a.npy.17.partial", tmp_path / "storage" / "run" / "work" / ".a.npy.17.partial",
-            run.path / "models" / ".g00-dcgan-x1y2" / "model.safetensors"]  # fmt: skip
+            run.path / "models" / ".g00-dcgan-x1y2z3w4" / "model.safetensors"]  # fmt: skip
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
@@ -361,7 +433,7 @@ ELSEWHERE = [
     "a b",
     "\x1b[2J",
 ]
-NOT_COPIED = ["tune/x", ".lock", "error.txt", ".fetched/x"]
+NOT_COPIED = ["tune/x", ".lock", ".driver.json", "error.txt", ".fetched/x"]
 
 
 @pytest.mark.parametrize("name", [*ELSEWHERE, *NOT_COPIED])
@@ -398,6 +470,35 @@ def test_a_sign_that_is_none(taken, text):
         resume()
 
 
+@pytest.mark.parametrize("values", [{"faces": {"source": "/home/me/Pictures"}}, {"faces": "x"}, {"faces": None}])
+def test_a_run_json_that_names_no_faces_it_began_with(taken, values):
+    """Else the user's own pictures would do, and a sheet of them would go to the storage."""
+    storage, resume = taken
+    change(storage / "run" / "run.json", **values)
+    with pytest.raises(DuelError, match="is no duel run"):
+        resume()
+
+
+def test_texts_that_are_nested_too_deeply(taken):
+    storage, resume = taken
+    for path, words in ((storage / "run" / "run.json", "is no duel run"), (storage / mirror.LIST, "is no list"),
+                        (storage / SIGN, "is no sign")):  # fmt: skip
+        path.write_text("[" * 5000)
+        if path.name == "run.json":
+            change(storage / mirror.LIST, **{"run.json": hashlib.sha256(path.read_bytes()).hexdigest()})
+        with pytest.raises(DuelError, match=words):
+            resume()
+
+
+def test_files_that_are_far_too_large(tmp_path, taken):
+    storage, resume = taken
+    for name in (mirror.LIST, SIGN):
+        with (storage / name).open("wb") as file:
+            file.truncate(1 << 40)
+        with pytest.raises(DuelError, match=r"has 1,099,511,627,776 bytes"):
+            resume()
+
+
 @pytest.mark.parametrize("values", [{"id": "another"}, {"storage": None}, {"status": []}])
 def test_a_run_json_that_is_another_runs(taken, values):
     storage, resume = taken
@@ -424,6 +525,40 @@ def test_a_folder_that_is_a_link_leads_nowhere(tmp_path, taken):
     resume()
     assert [p.name for p in documents.iterdir()] == ["letter"]
     assert not (folder / "models").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["models", ".lock", "error.txt", "notes.txt", "fakes/x.png", "work", "optuna.db"])
+def test_a_strangers_run_folder_with_links(tmp_path, name):
+    """Each would have had something of the user's deleted, emptied, written over or copied to the storage."""
+    home, folder = tmp_path / "home", tmp_path / "reports" / "r"
+    new_run(folder, tmp_path / "storage").close()
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "id_rsa").write_text("secret")
+    place = folder / name
+    place.parent.mkdir(exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(home if "." not in name else home / ".ssh" / "id_rsa")
+    with pytest.raises(UsageError, match=r"is a link, and a run's folder has none"):
+        RunFolder.open(folder)
+    assert (home / ".ssh" / "id_rsa").read_text() == "secret"
+
+
+def test_a_lock_that_is_a_link_is_not_opened(tmp_path):
+    folder, thesis = tmp_path / "r", tmp_path / "thesis.txt"
+    folder.mkdir()
+    thesis.write_text("years of work")
+    (folder / ".lock").symlink_to(thesis)
+    with pytest.raises(UsageError):
+        RunFolder.create(folder, {"id": "i"})
+    assert thesis.read_text() == "years of work"
+
+
+def test_what_links_lead_to_is_not_copied(tmp_path, quick):
+    run = new_run(tmp_path / "r", tmp_path / "storage")
+    (tmp_path / "id_rsa").write_text("secret")
+    with mirror.mirrored(run, pytest.fail):
+        (run.path / "notes.txt").symlink_to(tmp_path / "id_rsa")
+    assert not (tmp_path / "storage" / "run" / "notes.txt").exists()
 
 
 def test_a_strangers_run_folder_with_a_storage_of_the_users(tmp_path):

@@ -88,6 +88,11 @@ def state_name(trial: str) -> str:
     return f"{STATES}/{trial}/state.pt"
 
 
+def stopped_name(trial: str) -> str:
+    """Where in the store stands that ASHA has stopped a trial."""
+    return f"{STATES}/{trial}/stopped"
+
+
 def training_folder(trial: str) -> str:
     """Where in the store lies what a trial needs to train on: twice the networks, as optimisers remember."""
     return f"{STATES}/{trial}/training"

@@ -23,7 +23,7 @@ from duel.store import Store
 from duel.sweep import controller
 from duel.sweep.detectors import DetectorTrial
 from duel.sweep.generators import GeneratorTrial
-from duel.sweep.job import Job, training_folder
+from duel.sweep.job import Job, stopped_name, training_folder
 from duel.sweep.search import Ledger, Listed, OrderedHalving, OrderedSearch
 from duel.sweep.space import Parent, SearchSpace
 from duel.tasks import SILENCE, drain_dead_nodes, why_waiting
@@ -97,9 +97,13 @@ class _Watcher(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._watch.trial_ended(trial.config["name"])
-        # Of one that ASHA has stopped: what ASHA has decided stays so, as the same scores come again after a restart.
+        self._drop_training(trial.config["name"])
+
+    def _drop_training(self, name: str) -> None:
+        """Of a trial that ASHA has stopped, or that has ended: what it needs to train on is most of its state."""
         with suppress(OSError):  # then it goes with the trial's state, at the end of the stage
-            self._store.remove(training_folder(trial.config["name"]))
+            self._store.write(stopped_name(name), b"")
+            self._store.remove(training_folder(name))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         drain_dead_nodes(self._watch.note)  # so that the next trial does not end there as well
@@ -198,12 +202,15 @@ def _outcome(job: Job, config: dict[str, Any], history: list[dict], fate: Any, c
     reason = next((entry["failed"] for entry in history if entry["failed"] and entry["mark"] <= last_mark), "")
     if fate is None:
         raise DuelError(f"trial {name} neither ended nor failed; --resume goes on with it")
-    if fate == math.inf and not reason and not (history and history[-1]["done"]):
+    whole = bool(history) and history[-1]["done"]
+    if fate == math.inf and not reason and not whole and (crash or not history):
         reason = "its worker died" + (f": {crash}" if crash else "")
     if reason:
         status, objective = "failed", job.sweep.worst
     else:
-        status, objective = "finished" if fate == math.inf else "stopped", measured[-1][job.sweep.objective]
+        # Stopped, too, where none would stop it now: others that had died before did better in this session.
+        status = "finished" if fate == math.inf and whole else "stopped"
+        objective = measured[-1][job.sweep.objective]
     last = measured[-1] if measured else {"images": 0, "seconds": 0.0}
     return Outcome(name, job.side, config["family"], config["settings"], job.season, config["parent"],
                    config["season"], config.get("twin_of", ""), config.get("kind", ""), status, reason,

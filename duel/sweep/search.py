@@ -46,10 +46,8 @@ class OrderedSearch(OptunaSearch):
         # The same study in memory, to draw on: see _choose.
         self._draft = optuna.create_study(direction=self._study.direction)
         self._draft.add_trials(self._study.get_trials(deepcopy=False))
-        self._known, self._told = (
-            len(self._draft.trials),
-            0,
-        )  # trials of an earlier session; trials that Optuna knows all of
+        self._known = len(self._draft.trials)  # of an earlier session
+        self._told = 0  # of those before it Optuna knows how they ended
 
     @property
     def _study(self) -> optuna.Study:

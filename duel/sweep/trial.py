@@ -2,8 +2,8 @@
 
 After every report a trial writes its state to the run's store. A trial that starts again, on whatever
 node and for whatever reason, first repeats the reports that it finds there and then trains on, so that a
-killed worker, a killed driver and a finished trial are all the same case. One that ASHA has stopped finds all but its
-training, which is deleted then: it repeats what it has reported, and ends.
+killed worker, a killed driver and a finished trial are all the same case. One that ASHA has stopped finds that said
+there, in place of its training (see duel.sweep.run): it repeats what it has reported, and ends.
 """
 
 import time
@@ -16,7 +16,7 @@ from duel.device import claim, machine_failed, release
 from duel.errors import DuelError
 from duel.families import family_settings
 from duel.seeds import derive
-from duel.sweep.job import Job, legacy_name, state_name, training_folder, training_name
+from duel.sweep.job import Job, legacy_name, state_name, stopped_name, training_folder, training_name
 from duel.watchdog import watched
 
 
@@ -31,7 +31,9 @@ class Trial(tune.Trainable):
         self.states = job.states
         self.state: Any = self.states.of_trial(self.name) or {"history": [], "frames": []}
         self.reported = 0
-        self.stopped = self._was_stopped()
+        history = self.state["history"]
+        ended = bool(history) and history[-1]["done"]
+        self.stopped = bool(history) and not ended and self.states.store.has(stopped_name(self.name))
         self.trainer: Any = None
         self.reports: Any = None
 
@@ -53,13 +55,6 @@ class Trial(tune.Trainable):
         if self.stopped and self.reported == len(self.state["history"]):
             result["done"] = True
         return result
-
-    def _was_stopped(self) -> bool:
-        """Whether ASHA has stopped this trial: it has not ended, and its training is gone. See duel.sweep.run."""
-        history = self.state["history"]
-        if not history or history[-1]["done"]:
-            return False
-        return not self.states.store.has(training_name(self.name, len(history)))
 
     def _train_on(self) -> dict[str, Any]:
         """Train to the next report. A training that fails reports the worst score and its reason.
@@ -89,7 +84,11 @@ class Trial(tune.Trainable):
         name = self.config.get("twin_of") or self.name
         self.trainer = self._make_trainer(self.device, derive(self.job.seed, "train", name))
         if self.state["history"]:
-            self.trainer.load_state_dict(self.states.load(training_name(self.name, len(self.state["history"]))))
+            name = training_name(self.name, len(self.state["history"]))
+            training = self.states.load(name)
+            if training is None:  # another process is still at work on this trial: Tune starts it again, from there
+                raise OSError(f"{self.states.store.root}: {name}, which the trial is to go on from, is missing")
+            self.trainer.load_state_dict(training)
         else:
             self._add_frame()
         budget = self.job.sweep.budget

@@ -1,11 +1,13 @@
 """A trial's files in its run's store: what it goes on from wherever it was cut off, and what is deleted when."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from duel.errors import DuelError
+from duel.sweep import run
 from duel.sweep.job import States
 from duel.sweep.trial import Trial
 
@@ -94,10 +96,44 @@ def test_a_worker_that_is_killed_between_its_two_files(job, tmp_path):
 def test_a_trial_that_asha_stopped_repeats_its_reports_and_ends(job, tmp_path):
     """Its training was deleted when it was stopped: it must not begin anew."""
     step(Counting(job), 2)
-    job.states.store.remove("trials/d00-cnn/training")
+    watcher = run._Watcher(None, SimpleNamespace(room=job.room, storage=str(tmp_path)))
+    watcher._drop_training("d00-cnn")
+    assert trainings(tmp_path) == []
     again = Counting(job)
     assert [(r["images"], r["done"]) for r in (again.step(), again.step())] == [(100, False), (200, True)]
     assert again.trainer is None
+
+
+def test_a_training_that_is_missing_is_no_decision(job, tmp_path):
+    """A process that was given up may still delete it: Tune starts the trial again, from what it finds then."""
+    step(Counting(job), 2)
+    job.states.store.remove("trials/d00-cnn/training")
+    again = Counting(job)
+    assert [again.step()["done"] for _ in range(2)] == [False, False]
+    with pytest.raises(OSError, match=r"training/2.pt, which the trial is to go on from, is missing"):
+        again.step()
+
+
+def report(score, done=False):
+    return {"failed": "", "mark": 100, "done": done, "auc": score, "images": 100, "seconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("history", "fate", "crash", "status"),
+    [
+        ([report(0.7, done=True)], math.inf, None, "finished"),
+        ([report(0.7)], 100, None, "stopped"),
+        ([report(0.7)], math.inf, None, "stopped"),  # others, which had died for good, did better in this session
+        ([report(0.7)], math.inf, "SIGKILL", "failed"),
+        ([], math.inf, None, "failed"),
+    ],
+)
+def test_what_becomes_of_a_trial(history, fate, crash, status):
+    config = {"name": "d00-cnn", "family": "cnn", "settings": {}, "parent": "", "season": {}}
+    job = SimpleNamespace(side="detector", season=1, sweep=SimpleNamespace(objective="auc", worst=0.0))
+    outcome = run._outcome(job, config, history, fate, crash)
+    assert outcome.status == status
+    assert outcome.objective == (0.0 if status == "failed" else 0.7)
 
 
 def test_a_state_of_another_run_is_not_this_runs(job, tmp_path):
