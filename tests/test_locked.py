@@ -20,7 +20,7 @@ EXTRAS = PROJECT["project"]["optional-dependencies"]
 BUILD = PROJECT["build-system"]["requires"]
 LOCKED = ("test", "cluster")
 DOCUMENTED = [*(ROOT / name for name in ("README.md", "cluster.yaml", "cluster-local.yaml", ".ci/run")),
-              *(ROOT / "duel").rglob("*.py")]  # fmt: skip
+              *(ROOT / "docs").glob("*.md"), *(ROOT / "duel").rglob("*.py")]  # fmt: skip
 
 
 def lines(name: str) -> list[str]:

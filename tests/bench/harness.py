@@ -35,7 +35,7 @@ class Row:
     met: bool | None = None
 
     def markdown(self) -> str:
-        """As a row of the README's table."""
+        """As a row of the table in docs/performance.md."""
         verdict = {True: "yes", False: "**no**", None: ""}[self.met]
         return f"| {self.path} | {self.target} | {self.measured} | {verdict} |"
 
