@@ -22,6 +22,8 @@ def command(monkeypatch, capsys, tmp_path):
     def run() -> tuple[int, str]:
         monkeypatch.setenv("DUEL_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(sys, "argv", ["duel", "--sweep", str(TINY), "--out", str(tmp_path / "out"), "--name", "a"])
+        for stream in ("stdout", "stderr"):  # main replaces them
+            monkeypatch.setattr(sys, stream, getattr(sys, stream))
         with pytest.raises(SystemExit) as end:
             main()
         return end.value.code, capsys.readouterr().err
