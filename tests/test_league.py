@@ -15,8 +15,6 @@ from duel.config import load_sweep
 from duel.plan import make_plan
 from duel.speeds import cautious_speeds
 
-pytestmark = pytest.mark.slow
-
 
 def test_the_last_line_is_the_reports_path(tiny_run):
     folder, done = tiny_run

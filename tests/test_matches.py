@@ -21,7 +21,6 @@ from duel.seeds import derive
 from duel.train.detector import DetectorTrainer
 from duel.weather import change, parse_weather
 
-pytestmark = pytest.mark.slow
 SIZE, COUNT = 16, 1000
 ROOM = {"cpu": 1, "gpu": 0.0}
 

@@ -24,6 +24,7 @@ def quick(monkeypatch):
     """Drivers give signs so often that a test needn't wait."""
     monkeypatch.setattr(mirror, "EVERY", 0.1)
     monkeypatch.setattr(fetch, "STILL", 0.5)
+    monkeypatch.setattr(fetch, "PAUSE", 0.02)
 
 
 def new_run(folder: Path, storage: Path, ident: str = "this run") -> RunFolder:
