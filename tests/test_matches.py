@@ -39,15 +39,6 @@ def reals() -> np.ndarray:
     return draw_faces(2 * COUNT, SIZE, seed=5)
 
 
-@pytest.fixture
-def one_thread():
-    """As many as the tasks have."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def detectors(held_out: np.ndarray) -> dict[str, nn.Module]:
     torch.manual_seed(3)
     plain = {

@@ -53,25 +53,25 @@ def wait_until(seen: Callable[[Path], bool], run: Path, process: subprocess.Pope
         time.sleep(0.03)
 
 
-def kill_at(moment: str, run: Path, arguments: list, cache: Path) -> None:
+def kill_at(moment: str, run: Path, arguments: list, faces_cache: Path) -> None:
     """Start the command, wait for the moment and SIGKILL the driver."""
-    process = league_process(*arguments, cache=cache, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = league_process(*arguments, cache=faces_cache, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until(MOMENTS[moment], run, process)
     process.kill()
     process.wait()
 
 
 @pytest.mark.slow
-def test_killed_in_every_stage(two_seasons, tmp_path, cache):
+def test_killed_in_every_stage(two_seasons, tmp_path, faces_cache):
     run, before, histories = tmp_path / "killed", {}, {}
     first, again = [*TWO_SEASONS, "--out", tmp_path, "--name", "killed"], ["--out", tmp_path, "--resume", "killed"]
     for number, moment in enumerate(MOMENTS):
-        kill_at(moment, run, again if number else first, cache)
+        kill_at(moment, run, again if number else first, faces_cache)
         kept = finished_work(run)
         assert before.items() <= kept.items(), f"finished work was done again before {moment!r}"
         before = kept
         histories.update(reported(run))
-    done = run_league(*again, cache=cache)
+    done = run_league(*again, cache=faces_cache)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == str(run / "index.html")
     assert before.items() <= finished_work(run).items()
@@ -116,11 +116,11 @@ def is_below(pid: int, ancestor: int) -> bool:
     return False
 
 
-def test_a_worker_killed_then_ctrl_c_then_a_kill_and_the_same_matches(tiny_run, tmp_path, cache):
+def test_a_worker_killed_then_ctrl_c_then_a_kill_and_the_same_matches(tiny_run, tmp_path, faces_cache):
     """One run for the three, each in a later stage: what each of them loses would show in the tables."""
     run, again = tmp_path / "b", ["--out", tmp_path, "--resume", "b"]
     process = league_process(
-        "--sweep", TINY, "--trials", 6, "--out", tmp_path, "--name", "b", "--seed", 7, cache=cache
+        "--sweep", TINY, "--trials", 6, "--out", tmp_path, "--name", "b", "--seed", 7, cache=faces_cache
     )  # fmt: skip
     wait_until(MOMENTS["generator trials"], run, process)
     kill_a_worker(process)
@@ -133,10 +133,10 @@ def test_a_worker_killed_then_ctrl_c_then_a_kill_and_the_same_matches(tiny_run, 
     assert "--resume b" in err
     assert "Traceback" not in out + err
     before, histories = finished_work(run), reported(run)
-    kill_at("matches", run, again, cache)
+    kill_at("matches", run, again, faces_cache)
     kept = finished_work(run)
     assert before.items() <= kept.items(), "finished work was done again after Ctrl-C"
-    done = run_league(*again, cache=cache)
+    done = run_league(*again, cache=faces_cache)
     assert done.returncode == 0, done.stdout + done.stderr
     assert kept.items() <= finished_work(run).items(), "finished work was done again after SIGKILL"
     check_histories(run, histories)
@@ -144,10 +144,10 @@ def test_a_worker_killed_then_ctrl_c_then_a_kill_and_the_same_matches(tiny_run, 
         assert (run / table).read_text() == (tiny_run[0] / table).read_text()
 
 
-def test_a_complete_run_is_left_alone(tiny_run, cache):
+def test_a_complete_run_is_left_alone(tiny_run, faces_cache):
     folder, _ = tiny_run
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
-    done = run_league("--out", folder.parent, "--resume", folder.name, cache=cache)
+    done = run_league("--out", folder.parent, "--resume", folder.name, cache=faces_cache)
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1] == str(folder / "index.html")
     assert before == {p: p.stat().st_mtime_ns for p in before}
