@@ -2,35 +2,78 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from flaky import Flaky
-from league_runs import TINY, TWO_SEASONS, run_league
+from league_runs import TINY, TWO_SEASONS, UTKFACE, run_league
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Networks this small lose more to threads waiting for each other than they gain; and leagues run meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory) -> Path:
+def faces_cache(tmp_path_factory) -> Path:
     """A faces cache for all tests of this session."""
     return tmp_path_factory.mktemp("cache")
 
 
+# Whole leagues that tests read and none changes: the fixture of each, and what it asks of the command.
+LEAGUES = {
+    "tiny_run": ["--sweep", TINY, "--trials", 6, "--seed", 7],
+    "two_seasons": TWO_SEASONS,
+    "photographs": ["--sweep", TINY, "--trials", 2, "--faces", UTKFACE],
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def leagues(request, tmp_path_factory, faces_cache) -> Iterator[dict[str, Future]]:
+    """The leagues that this session's tests want, one after another and meanwhile: most tests leave a core idle."""
+    wanted = [name for name in LEAGUES if any(name in test.fixturenames for test in request.session.items)]
+    if not UTKFACE.is_dir():
+        wanted = [name for name in wanted if name != "photographs"]
+    out = tmp_path_factory.mktemp("leagues")
+    with ThreadPoolExecutor(1) as pool:
+        yield {
+            name: pool.submit(run_league, *LEAGUES[name], "--out", out, "--name", name, cache=faces_cache)
+            for name in wanted
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+def ended(league: Future) -> tuple[Path, subprocess.CompletedProcess]:
+    """The folder of a league, which has ended well, and what the command printed."""
+    done = league.result()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Path(done.stdout.splitlines()[-1]).parent, done
+
+
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, cache) -> tuple[Path, subprocess.CompletedProcess]:
+def tiny_run(leagues) -> tuple[Path, subprocess.CompletedProcess]:
     """A complete tiny league on drawn faces: its folder and what the command printed."""
-    out = tmp_path_factory.mktemp("reports")
-    done = run_league("--sweep", TINY, "--trials", 6, "--out", out, "--name", "tiny", "--seed", 7, cache=cache)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out / "tiny", done
+    return ended(leagues["tiny_run"])
 
 
 @pytest.fixture(scope="session")
-def two_seasons(tmp_path_factory, cache) -> Path:
+def two_seasons(leagues) -> Path:
     """The folder of a complete tiny league of two seasons, with twins, guard and weather."""
-    out = tmp_path_factory.mktemp("seasons")
-    done = run_league(*TWO_SEASONS, "--out", out, "--name", "whole", cache=cache)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out / "whole"
+    return ended(leagues["two_seasons"])[0]
+
+
+@pytest.fixture(scope="session")
+def photographs(leagues) -> Path:
+    """The folder of a complete league of two on real photographs."""
+    if "photographs" not in leagues:
+        pytest.skip("shared/faces/utkface is not beside this checkout")
+    return ended(leagues["photographs"])[0]
 
 
 @pytest.fixture

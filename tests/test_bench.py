@@ -6,10 +6,10 @@ import sys
 import pytest
 from league_runs import ROOT
 
+pytestmark = pytest.mark.slow
 BENCH = [sys.executable, str(ROOT / "tests" / "bench")]
 
 
-@pytest.mark.slow
 def test_the_table_of_a_quick_part():
     done = subprocess.run([*BENCH, "ingest", "--quick", "--rounds", "1"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from league_runs import ROOT, TINY, run_league
+from league_runs import ROOT, TINY
 
 from duel import claim, fetch
 from duel.league import main
@@ -97,13 +97,11 @@ def test_another_storage_than_the_runs_own(command, tmp_path):
     assert "s3://ours/duel/mine" in err
 
 
-@pytest.mark.slow
-def test_a_storage_that_takes_nothing(tmp_path, cache):
+def test_a_storage_that_takes_nothing(command, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    done = run_league("--sweep", TINY, "--out", tmp_path / "out", "--name", "a", "--storage", tmp_path / "file",
-                      cache=cache)  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert f"--storage {tmp_path / 'file' / 'a'}: can't be written to" in done.stderr
+    code, _, err = command("--sweep", TINY, "--name", "a", "--storage", tmp_path / "file")
+    assert code == 2, err
+    assert f"--storage {tmp_path / 'file' / 'a'}: can't be written to" in err
     assert not (tmp_path / "out" / "a").exists()
 
 
@@ -307,10 +305,9 @@ def test_help_teaches(command):
         assert word in out
 
 
-@pytest.mark.slow
-def test_the_missions_plan(tmp_path):
-    done = run_league("--trials", 32, "--dry-run", "--out", tmp_path, cache=tmp_path / "cache")
-    assert done.returncode == 0, done.stderr
+def test_the_missions_plan(command, tmp_path):
+    code, out, err = command("--trials", 32, "--dry-run")
+    assert code == 0, err
     for words in ("87,600", "16 generators", "16 detectors", "256 of 15,000 fakes + 15,000", "GiB", "in all"):
-        assert words in done.stdout
-    assert not any(Path(tmp_path).iterdir())
+        assert words in out
+    assert not any(tmp_path.iterdir())

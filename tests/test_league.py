@@ -7,15 +7,13 @@ import optuna
 import pandas as pd
 import pytest
 import torch
-from league_runs import TINY, UTKFACE, run_league
+from league_runs import TINY
 from PIL import Image
 
 from duel.checkpoint import load_model
 from duel.config import load_sweep
 from duel.plan import make_plan
 from duel.speeds import cautious_speeds
-
-pytestmark = pytest.mark.slow
 
 
 def test_the_last_line_is_the_reports_path(tiny_run):
@@ -143,11 +141,8 @@ def test_tensorboard_reads_tunes_files(tiny_run):
     assert len(events.Scalars("ray/tune/objective")) == 3
 
 
-@pytest.mark.skipif(not UTKFACE.is_dir(), reason="shared/faces/utkface is not beside this checkout")
-def test_real_photographs(tmp_path, cache):
-    done = run_league("--sweep", TINY, "--trials", 2, "--faces", UTKFACE, "--out", tmp_path, "--name", "r", cache=cache)
-    assert done.returncode == 0, done.stderr
-    data = json.loads((tmp_path / "r" / "run.json").read_text())
+def test_real_photographs(photographs):
+    data = json.loads((photographs / "run.json").read_text())
     assert data["faces"]["kind"] == "folder"
     assert data["faces"]["found"] == 20_000
-    assert len(pd.read_csv(tmp_path / "r" / "matches.csv")) == 1
+    assert len(pd.read_csv(photographs / "matches.csv")) == 1

@@ -21,7 +21,6 @@ from duel.seeds import derive
 from duel.train.detector import DetectorTrainer
 from duel.weather import change, parse_weather
 
-pytestmark = pytest.mark.slow
 SIZE, COUNT = 16, 1000
 ROOM = {"cpu": 1, "gpu": 0.0}
 
@@ -38,15 +37,6 @@ def local_ray():
 def reals() -> np.ndarray:
     """Twice COUNT faces: the league's held-out reals, and as many that no one has seen."""
     return draw_faces(2 * COUNT, SIZE, seed=5)
-
-
-@pytest.fixture
-def one_thread():
-    """As many as the tasks have."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def detectors(held_out: np.ndarray) -> dict[str, nn.Module]:

@@ -233,6 +233,7 @@ def test_the_same_counts_give_the_same_ratings_and_numpys_generator_is_left_alon
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 
+@pytest.mark.slow
 def test_a_hundred_against_a_hundred_takes_seconds():
     truth, caught, shown = planted(10, 100, 100, 15_000)
     begin = time.process_time()

@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of each stage, then --resume: complete tables, and nothing finished is done again."""
+"""Killed, stopped by Ctrl-C or robbed of a worker, then --resume: complete tables, and nothing done is done again."""
 
 import io
 import json
@@ -13,8 +13,6 @@ import pandas as pd
 import pytest
 import torch
 from league_runs import TINY, TWO_SEASONS, league_process, run_league
-
-pytestmark = pytest.mark.slow
 
 # Where to kill: the name of the moment, and how to see from outside that the run is in it.
 MOMENTS: dict[str, Callable[[Path], bool]] = {
@@ -46,28 +44,34 @@ def reported(run: Path) -> dict[str, list]:
     return histories
 
 
-def kill_at(moment: str, run: Path, arguments: list, cache: Path) -> None:
-    """Start the command, wait for the moment, SIGKILL the driver and wait until its Ray is gone too."""
-    process = league_process(*arguments, cache=cache, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def wait_until(seen: Callable[[Path], bool], run: Path, process: subprocess.Popen) -> None:
+    """Wait for what can be seen of the run from outside, as long as its process works."""
     deadline = time.monotonic() + 300
-    while not (run.exists() and MOMENTS[moment](run)):
-        assert process.poll() is None, f"the run ended before the moment {moment!r}"
-        assert time.monotonic() < deadline, f"the moment {moment!r} never came"
+    while not (run.exists() and seen(run)):
+        assert process.poll() is None, "the run ended before the moment"
+        assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.03)
-    os.kill(process.pid, signal.SIGKILL)
+
+
+def kill_at(moment: str, run: Path, arguments: list, faces_cache: Path) -> None:
+    """Start the command, wait for the moment and SIGKILL the driver."""
+    process = league_process(*arguments, cache=faces_cache, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(MOMENTS[moment], run, process)
+    process.kill()
     process.wait()
 
 
-def test_killed_in_every_stage(two_seasons, tmp_path, cache):
+@pytest.mark.slow
+def test_killed_in_every_stage(two_seasons, tmp_path, faces_cache):
     run, before, histories = tmp_path / "killed", {}, {}
     first, again = [*TWO_SEASONS, "--out", tmp_path, "--name", "killed"], ["--out", tmp_path, "--resume", "killed"]
     for number, moment in enumerate(MOMENTS):
-        kill_at(moment, run, again if number else first, cache)
+        kill_at(moment, run, again if number else first, faces_cache)
         kept = finished_work(run)
         assert before.items() <= kept.items(), f"finished work was done again before {moment!r}"
         before = kept
         histories.update(reported(run))
-    done = run_league(*again, cache=cache)
+    done = run_league(*again, cache=faces_cache)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == str(run / "index.html")
     assert before.items() <= finished_work(run).items()
@@ -93,13 +97,8 @@ def check_histories(run: Path, histories: dict[str, list]) -> None:
             assert [e["seconds"] for e in final[: len(entries)]] == [e["seconds"] for e in entries]
 
 
-def kill_a_worker(run: Path, process: subprocess.Popen) -> None:
-    """SIGKILL one process of a trial that has reported."""
-    deadline = time.monotonic() + 300
-    while not list(run.glob("trials/g*/state.pt")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.03)
+def kill_a_worker(process: subprocess.Popen) -> None:
+    """SIGKILL one process of a trial."""
     workers = [
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")
@@ -117,37 +116,38 @@ def is_below(pid: int, ancestor: int) -> bool:
     return False
 
 
-def test_the_same_seed_gives_the_same_matches_even_if_a_worker_is_killed(tiny_run, tmp_path, cache):
+def test_a_worker_killed_then_ctrl_c_then_a_kill_and_the_same_matches(tiny_run, tmp_path, faces_cache):
+    """One run for the three, each in a later stage: what each of them loses would show in the tables."""
+    run, again = tmp_path / "b", ["--out", tmp_path, "--resume", "b"]
     process = league_process(
-        "--sweep", TINY, "--trials", 6, "--out", tmp_path, "--name", "b", "--seed", 7, cache=cache,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        "--sweep", TINY, "--trials", 6, "--out", tmp_path, "--name", "b", "--seed", 7, cache=faces_cache
     )  # fmt: skip
-    kill_a_worker(tmp_path / "b", process)
-    _, err = process.communicate(timeout=400)
-    assert process.returncode == 0, err
-    for table in ("matches.csv", "leaderboard.csv"):
-        assert (tmp_path / "b" / table).read_text() == (tiny_run[0] / table).read_text()
-
-
-def test_ctrl_c_says_how_to_go_on(tmp_path, cache):
-    process = league_process("--sweep", TINY, "--out", tmp_path, "--name", "c", cache=cache)
-    deadline = time.monotonic() + 300
-    while not list((tmp_path / "c").glob("trials/g*/state.pt")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.03)
+    wait_until(MOMENTS["generator trials"], run, process)
+    kill_a_worker(process)
+    wait_until(MOMENTS["detector trials"], run, process)
+    assert "failed" not in set(pd.read_csv(run / "trials.csv")["status"]), "the generators went on without it"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Ctrl-C again stops at once" in out
-    assert "--resume c" in err
+    assert "--resume b" in err
     assert "Traceback" not in out + err
+    before, histories = finished_work(run), reported(run)
+    kill_at("matches", run, again, faces_cache)
+    kept = finished_work(run)
+    assert before.items() <= kept.items(), "finished work was done again after Ctrl-C"
+    done = run_league(*again, cache=faces_cache)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert kept.items() <= finished_work(run).items(), "finished work was done again after SIGKILL"
+    check_histories(run, histories)
+    for table in ("matches.csv", "leaderboard.csv"):
+        assert (run / table).read_text() == (tiny_run[0] / table).read_text()
 
 
-def test_a_complete_run_is_left_alone(tiny_run, cache):
+def test_a_complete_run_is_left_alone(tiny_run, faces_cache):
     folder, _ = tiny_run
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
-    done = run_league("--out", folder.parent, "--resume", folder.name, cache=cache)
+    done = run_league("--out", folder.parent, "--resume", folder.name, cache=faces_cache)
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1] == str(folder / "index.html")
     assert before == {p: p.stat().st_mtime_ns for p in before}

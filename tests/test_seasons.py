@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def run(two_seasons) -> Path:

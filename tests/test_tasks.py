@@ -14,24 +14,32 @@ from ray import cloudpickle
 from duel import tasks
 from duel.tasks import ends_processes, sized
 
-pytestmark = pytest.mark.slow
 ON_CPU, ON_GPU = {"cpu": 1, "gpu": 0.0}, {"cpu": 1, "gpu": 0.5}
 
 
-@pytest.fixture
-def ray_with(monkeypatch):
-    """Starts Ray with two cores and so many GPUs; idle processes stay for long, as in a league."""
-    monkeypatch.setenv("RAY_idle_worker_killing_time_threshold_ms", "600000")
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+@pytest.fixture(scope="module")
+def ray_with():
+    """Has Ray with two cores and so many GPUs, the same for tests that want as many of them.
+
+    Idle processes stay for long, as in a league.
+    """
+    patch, running = pytest.MonkeyPatch(), []
+    patch.setenv("RAY_idle_worker_killing_time_threshold_ms", "600000")
+    patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
     def start(gpus: int) -> None:
+        if running[-1:] == [gpus]:
+            return
+        ray.shutdown()
         ray.init(address="local", num_cpus=2, num_gpus=gpus, include_dashboard=False, log_to_driver=False,
                  logging_level=logging.ERROR)  # fmt: skip
+        running.append(gpus)
 
     yield start
     ray.shutdown()
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    patch.undo()
 
 
 def gpus_of_process(seconds: float) -> tuple[int, str, str]:
@@ -61,7 +69,17 @@ def test_where_nodes_have_several_gpus_no_process_is_on_a_wrong_one(ray_with):
     assert len({pid for pid, _, _ in found}) == len(found)
 
 
-def test_a_nodes_only_gpu_is_read_by_the_same_processes_and_left_by_them(ray_with, monkeypatch):
+@pytest.mark.slow
+def test_tasks_without_a_gpu_share_processes_wherever_they_run(ray_with):
+    ray_with(gpus=4)
+    assert not ends_processes(ON_CPU)
+    found = done(ON_CPU)
+    assert {now for _, _, now in found} == {""}
+    assert len({pid for pid, _, _ in found}) <= 2 < len(found)
+
+
+@pytest.mark.slow
+def test_a_nodes_only_gpu_is_read_by_the_same_processes_and_left_by_them(ray_with):
     ray_with(gpus=1)
     assert not ends_processes(ON_GPU)
     found = done(ON_GPU)
@@ -79,6 +97,7 @@ def test_a_nodes_only_gpu_is_read_by_the_same_processes_and_left_by_them(ray_wit
     assert {now for _, _, now in done(ON_GPU, rounds=1)} == {"0"}
 
 
+@pytest.mark.slow
 def test_a_process_that_works_is_not_ended_for_an_earlier_pause(ray_with):
     ray_with(gpus=1)
 
@@ -92,14 +111,7 @@ def test_a_process_that_works_is_not_ended_for_an_earlier_pause(ray_with):
     assert ray.get(sized(pause_after, one).remote(4.0, 6)) == first
 
 
-def test_tasks_without_a_gpu_share_processes_wherever_they_run(ray_with):
-    ray_with(gpus=4)
-    assert not ends_processes(ON_CPU)
-    found = done(ON_CPU)
-    assert {now for _, _, now in found} == {""}
-    assert len({pid for pid, _, _ in found}) <= 2 < len(found)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [ON_CPU, ON_GPU])
 def test_a_task_that_a_gpu_fails_is_done_again_in_another_process(ray_with, tmp_path, room):
     """As under MPS, where a neighbour's fault is everybody's."""
@@ -127,6 +139,7 @@ def test_a_task_that_a_gpu_fails_is_done_again_in_another_process(ray_with, tmp_
         play(1, "mat1 and mat2 shapes cannot be multiplied")
 
 
+@pytest.mark.slow
 def test_a_task_for_once_leaves_no_process(ray_with):
     ray_with(gpus=1)
     for room in (ON_CPU, ON_GPU):

@@ -17,8 +17,6 @@ import ray
 from league_runs import ROOT
 from users import as_another_user
 
-pytestmark = pytest.mark.slow
-
 DRIVER = """
 import json, os, sys
 import duel.tasks

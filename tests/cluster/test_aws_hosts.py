@@ -12,7 +12,7 @@ from lab import Lab
 from league_runs import worked_on
 from rack import long_trials
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 FILE = "cluster.yaml"
 FIRST = 4  # moto gives a subnet's machines the addresses from .4 on
 

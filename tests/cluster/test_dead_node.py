@@ -5,7 +5,7 @@ import textwrap
 import pytest
 from rack import rack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 SCRIPT = """
     import os, signal, time

@@ -7,7 +7,7 @@ import yaml
 from league_runs import ROOT
 from rack import HEAD, rack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 STUBS = {  # this machine must not be shut down; a minute is a second here
     "systemd-run": 'shift; exec "$@"',
     "sleep": "exec /bin/sleep 1",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from league_runs import TINY, worked_on
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 FILE = "cluster-local.yaml"
 # As `python -m duel.cluster notice` on a worker.
 JOIN = "import ray; ray.init('auto', log_to_driver=False)"

@@ -8,7 +8,7 @@ import yaml
 from league_runs import worked_on
 from rack import large_faces, rack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 FACES = 8192 * 3 * 64 * 64  # bytes
 
 
