@@ -92,8 +92,8 @@ def check_free(root: str, folder: Path) -> None:
         raise UsageError(f"--storage {root}: can't be read: {error}") from None
     if found:
         raise UsageError(
-            f"--storage: {root} holds {_what(store)} already; to go on with it: --resume {folder.name}, "
-            "with the same --storage; for a new run choose another --name, or remove what is there"
+            f"--storage: {root} already holds {_what(store)}; to go on with that, use --resume {folder.name} with the "
+            "same --storage; for a new run choose another --name, or remove what is there"
         )
 
 
@@ -102,7 +102,7 @@ def _what(store: Store) -> str:
         sign = read_sign(store)
     except (OSError, DuelError):
         sign = None
-    return f"a run that {sign.who} was the last to drive" if sign else "a run, or other files,"
+    return f"a run that {sign.who} was the last to drive" if sign else "a run, or other files"
 
 
 class Claim:

@@ -152,7 +152,7 @@ def test_a_storage_with_a_run_of_that_name(command, tmp_path):
     state.write_bytes(b"of an earlier run")
     code, _, err = command("--sweep", TINY, "--name", "mine", "--storage", tmp_path / "storage")
     assert code == 2
-    for words in (f"{tmp_path / 'storage' / 'mine'} holds", "--resume mine", "another --name"):
+    for words in (f"{tmp_path / 'storage' / 'mine'} already holds", "--resume mine", "another --name"):
         assert words in err
     assert not (tmp_path / "out").exists()
     assert state.read_bytes() == b"of an earlier run"

@@ -219,7 +219,7 @@ def test_a_new_run_is_refused_a_storage_with_files_of_nobody(tmp_path, file):
     path = tmp_path / "storage" / file
     path.parent.mkdir(parents=True)
     path.write_bytes(b"of nobody knows whom")
-    with pytest.raises(UsageError, match="holds a run, or other files, already"):
+    with pytest.raises(UsageError, match="already holds a run, or other files;"):
         check_free(str(tmp_path / "storage"), tmp_path / "r")
 
 
