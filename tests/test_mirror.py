@@ -194,7 +194,7 @@ def test_a_new_run_is_refused_a_storage_that_holds_another(tmp_path, quick):
     storage = tmp_path / "storage"
     ended(new_run(tmp_path / "head" / "r", storage), storage)
     before = state_of(storage)
-    with pytest.raises(UsageError, match=r"holds a run that .* was the last to drive .*--resume r.*--name"):
+    with pytest.raises(UsageError, match=r"already holds a run that .* was the last to drive; .*--resume r .*--name"):
         check_free(str(storage), tmp_path / "other" / "r")
     run = new_run(tmp_path / "other" / "r", storage, "another run")
     with pytest.raises(UsageError, match="holds another run"), mirror.mirrored(run, pytest.fail):

@@ -87,7 +87,7 @@ REASONS = {
 }
 
 
-@pytest.mark.parametrize("name", chosen(bombs.PICTURES, "one_colour_see_through", "png_of_chunks"))
+@pytest.mark.parametrize("name", chosen(bombs.PICTURES, "png_of_chunks"))
 def test_pictures(name: str, encoded: list[bytes], outcome: Outcome, tmp_path: Path) -> None:
     source, data = tmp_path / "faces", bombs.PICTURES[name]()
     source.mkdir()
@@ -104,7 +104,7 @@ def test_pictures(name: str, encoded: list[bytes], outcome: Outcome, tmp_path: P
         assert told["used"] == 213
 
 
-@pytest.mark.parametrize("name", chosen(bombs.ARCHIVES, "large_members", "lying_zip"))
+@pytest.mark.parametrize("name", chosen(bombs.ARCHIVES, "lying_zip"))
 def test_archives(name: str, encoded: list[bytes], outcome: Outcome, tmp_path: Path) -> None:
     file, make = bombs.ARCHIVES[name]
     make(tmp_path / file, encoded[:210])
