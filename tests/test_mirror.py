@@ -595,3 +595,21 @@ def test_all_of_this_on_s3(tmp_path, quick, s3):
     store.write("run/run.json", json.dumps({**state, "storage": "/home/me"}).encode(), plain=True)
     with pytest.raises(UsageError, match="says that the run is kept in '/home/me'"):
         fetch.fetch(tmp_path / "again" / "r", root, print)
+
+
+def test_a_complete_run_whose_last_copy_failed_reaches_its_storage(tmp_path, quick, capsys):
+    from duel.league import _resume
+
+    run = new_run(tmp_path / "out" / "r", tmp_path / "storage" / "r")
+    with mirror.mirrored(run, print) as copied:
+        assert copied()
+        (tmp_path / "storage").rename(tmp_path / "away")
+        (tmp_path / "storage").write_text("in the way")
+        run.update(status="complete", command=[], trials_requested=2)
+    (tmp_path / "storage").unlink()
+    (tmp_path / "away").rename(tmp_path / "storage")
+    run.close()
+    _resume(tmp_path / "out", "r", None, None, 3)
+    assert "is complete already" in capsys.readouterr().err
+    assert json.loads((tmp_path / "storage" / "r" / "run" / "run.json").read_text())["status"] == "complete"
+    assert not read_sign(Store(str(tmp_path / "storage" / "r"))).working
