@@ -15,12 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 from duel.errors import DuelError, UsageError
 from duel.output import printable
 from duel.rundir import DRIVER, LOCK, RunFolder
-from duel.store import Store, write_atomically
+from duel.store import PROBE, Store, write_atomically
 
 SIGN = "driver.json"
 PATIENCE = 30.0  # seconds for which an object store that fails is asked again; what fails is done the next time
 MOST_TEXT, MOST_BYTES = 300, 1 << 16
-PROBE = "probe"  # what a run that was stopped as it tried its storage may have left there
 
 
 @dataclass(frozen=True)

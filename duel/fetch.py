@@ -15,11 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from duel.claim import PATIENCE, PROBE, Sign, drives_here, is_newest, read_sign
+from duel.claim import PATIENCE, Sign, drives_here, is_newest, read_sign
 from duel.errors import DuelError, UsageError
 from duel.mirror import AT_ONCE, COPY, EVERY, LIST, STAYS
 from duel.rundir import LOCK, known, locked
-from duel.store import Store, checked, inside, sync, write_atomically
+from duel.store import PROBE, Store, checked, inside, sync, write_atomically
 
 STILL = 3 * EVERY  # a driver that has given no sign for so long is gone
 TRIES, PAUSE = 10, 1.0  # of reading a copy, seconds between them

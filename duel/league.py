@@ -113,8 +113,8 @@ def _resume(out: Path, name: str, storage: str | None, address: str | None, max_
 
         complain(f"run {name} is complete already")
         if seen and seen.working and is_newest(seen, run.path):  # the storage was away at its end
-            with mirrored(run, complain, seen) as copied:
-                copied()
+            with mirrored(run, complain, seen):
+                pass  # what is left is copied at its end
         report = out / name / "index.html"
         if not report.exists():
             write_report(run.path)

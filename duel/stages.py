@@ -22,7 +22,7 @@ from duel.report.page import write_report
 from duel.rules.standings import leaderboard
 from duel.rundir import RunFolder, check_same_faces, now
 from duel.seeds import derive
-from duel.store import Store, sync
+from duel.store import PROBE, Store, sync
 from duel.sweep.job import LEGACIES, STATES
 from duel.sweep.yardsticks import FEATURES, start_yardsticks
 from duel.tasks import Room, Task
@@ -83,12 +83,12 @@ class League:
         """A node that runs trials must read what the driver wrote to the storage, and the other way round."""
         store, token = Store(self.storage, patience=0), str(derive(self.seed, now()))
         try:
-            store.write("probe/driver", token.encode())
+            store.write(f"{PROBE}/driver", token.encode())
             try:
                 read = probe_storage(self.storage, cluster.fit(self.sweep.generators.resources), self.progress.note)
-                seen = read == token and store.read("probe/worker") == token.encode()
+                seen = read == token and store.read(f"{PROBE}/worker") == token.encode()
             finally:
-                store.remove("probe")
+                store.remove(PROBE)
         except OSError as error:
             raise UsageError(f"--storage {self.storage}: can't be written to and read: {error}") from None
         if not seen:

@@ -19,6 +19,7 @@ T = TypeVar("T")
 PATIENCE = 600.0  # seconds for which an object store that fails is asked again
 LONGEST_PAUSE = 30.0
 DIGEST = 32  # bytes of SHA-256 at the end of an object
+PROBE = "probe"  # the folder in which a run tries its storage; one that was stopped meanwhile may have left it
 NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]+")  # of a run, an entrant or a file: it leads out of no folder
 
 

@@ -21,7 +21,7 @@ from duel.cluster.surroundings import SHARED_MEMORY, close_token, cluster_addres
 from duel.config import Resources, SideSweep, places
 from duel.errors import DuelError, UsageError
 from duel.output import complain, printable
-from duel.store import Store
+from duel.store import PROBE, Store
 from duel.tasks import SILENCE, Note, Room, Task, sized, why_waiting
 from duel.watchdog import limit
 
@@ -159,9 +159,9 @@ def probe_storage(storage: str, room: Room, note: Note) -> str | None:
 
 def _probe(storage: str) -> str | None:
     store = Store(storage, patience=0)
-    data = store.read("probe/driver")
+    data = store.read(f"{PROBE}/driver")
     if data is not None:
-        store.write("probe/worker", data)
+        store.write(f"{PROBE}/worker", data)
     return None if data is None else data.decode()
 
 
